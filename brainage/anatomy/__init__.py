@@ -1,0 +1,1 @@
+"""MNI space: the grid, atlases, regions and projections between spaces."""

@@ -1,0 +1,1 @@
+"""Cohorts, splits, datasets, augmentation and simulation."""
