@@ -1,0 +1,118 @@
+"""The ERMoE layer: eigen-reparameterized experts, routed by alignment with their own bases."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+from torch import Tensor, nn
+
+from brainage.errors import ConfigError
+from brainage.nn.dispatch import plan_dispatch
+from brainage.nn.experts import LowRankExperts, SharedBasisExperts
+from brainage.nn.routers import Fallback, ThresholdTopK, eigenbasis_scores
+from brainage.nn.routing import RoutingRecord
+from brainage.nn.stiefel import Orthogonalization, check_routing_rank
+
+Coupling = Literal["shared", "joint", "independent"]
+COUPLINGS = ("shared", "joint", "independent")
+
+
+class ERMoE(nn.Module):
+    """Eigen-Reparameterized Mixture of Experts (arXiv 2511.10971), in place of a feed-forward sublayer.
+
+    A token x with context c goes to the experts whose basis aligns the two, ``cos(V_e^T x, V_e^T c)``. There
+    is no router weight besides the experts' own bases, and no balancing loss.
+
+    Args:
+        dim: width D.
+        num_experts: number of experts E.
+        rank: columns R of a routing basis, R < D, and E R <= D for ``shared`` and ``joint``.
+        hidden_dim: hidden width H of one expert.
+        top_k: experts per token K.
+        threshold: T in [-1, 1); only experts that score above it are eligible.
+        coupling: ``"shared"`` (full-rank experts in one D x D basis, each routing by its own block of it),
+            ``"joint"`` (experts that see only their own block) or ``"independent"`` (separate bases).
+        orthogonalization: ``"cayley"`` or ``"qr"``.
+        fallback: for tokens without an eligible expert, ``"best"`` expert alone or ``"skip"``.
+
+    Raises:
+        ConfigError: naming field, value and rule.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_experts: int,
+        rank: int,
+        hidden_dim: int,
+        top_k: int = 2,
+        threshold: float = 0.0,
+        coupling: Coupling = "shared",
+        orthogonalization: Orthogonalization = "cayley",
+        fallback: Fallback = "best",
+    ) -> None:
+        super().__init__()
+        if coupling not in COUPLINGS:
+            raise ConfigError("coupling", coupling, f"must be one of {COUPLINGS}")
+        if hidden_dim < 1:
+            raise ConfigError("hidden_dim", hidden_dim, "must be at least 1")
+        check_routing_rank(num_experts, dim, rank, orthogonal_blocks=coupling != "independent")
+        self.select = ThresholdTopK(num_experts, top_k, threshold, fallback)
+        self.experts: SharedBasisExperts | LowRankExperts
+        if coupling == "shared":
+            self.experts = SharedBasisExperts(num_experts, dim, rank, hidden_dim, orthogonalization)
+        else:
+            self.experts = LowRankExperts(num_experts, dim, rank, hidden_dim, coupling, orthogonalization)
+
+    def routing_bases(self) -> Tensor:
+        """The experts' routing bases (E, D, R), orthonormal columns."""
+        return self.experts.routing_bases()
+
+    @overload
+    def forward(
+        self,
+        x_BND: Tensor,
+        context_BND: Tensor,
+        prior_NE: Tensor | None = None,
+        return_routing: Literal[False] = False,
+    ) -> Tensor: ...
+
+    @overload
+    def forward(
+        self, x_BND: Tensor, context_BND: Tensor, prior_NE: Tensor | None, return_routing: Literal[True]
+    ) -> tuple[Tensor, RoutingRecord]: ...
+
+    @overload
+    def forward(
+        self, x_BND: Tensor, context_BND: Tensor, prior_NE: Tensor | None = None, *, return_routing: bool
+    ) -> Tensor | tuple[Tensor, RoutingRecord]: ...
+
+    def forward(
+        self,
+        x_BND: Tensor,
+        context_BND: Tensor,
+        prior_NE: Tensor | None = None,
+        return_routing: bool = False,
+    ) -> Tensor | tuple[Tensor, RoutingRecord]:
+        """Route and transform tokens; the caller adds the residual.
+
+        Args:
+            x_BND: normalised tokens.
+            context_BND: their contexts, for instance the mean attention applied to ``x_BND``.
+            prior_NE: (N, E) or (B, N, E) in [0, 1]; 0 closes an expert to a token, a positive value weights
+                its score (the exact rule is that of :class:`~brainage.nn.routers.ThresholdTopK`).
+            return_routing: also return the :class:`RoutingRecord`.
+
+        Returns:
+            y_BND in the dtype of ``x_BND``, 0 for tokens that no expert takes; or (y_BND, record).
+        """
+        batch, tokens, _ = x_BND.shape
+        coordinates, x_TER, context_TER = self.experts.project(x_BND.flatten(0, 1), context_BND.flatten(0, 1))
+        scores_BNE = eigenbasis_scores(x_TER, context_TER).unflatten(0, (batch, tokens))
+        record = self.select(scores_BNE, prior_NE)
+        plan = plan_dispatch(
+            record.experts_BNK.flatten(0, 1), record.used_BNK.flatten(0, 1), record.num_experts
+        )
+        y_TD = self.experts(coordinates, record.gates_BNK.flatten(0, 1), plan)
+        y_BND = y_TD.to(x_BND.dtype).unflatten(0, (batch, tokens))
+        return (y_BND, record) if return_routing else y_BND

@@ -1,0 +1,59 @@
+"""Figures that say how evenly and how decidedly a layer routes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from brainage.nn.routing import RoutingRecord
+
+
+def expert_load(record: RoutingRecord) -> Tensor:
+    """Number of (token, slot) pairs that each expert computes, (E,) int64."""
+    return torch.bincount(record.experts_BNK[record.used_BNK], minlength=record.num_experts)
+
+
+def routing_statistics(record: RoutingRecord) -> dict[str, float]:
+    """Statistics of the load ``n_e`` = :func:`expert_load`, with shares ``f_e = n_e / sum(n)``.
+
+    Returns:
+        * ``gini``: sum_ij |n_i - n_j| / (2 E sum(n)); 0 when even, (E - 1) / E when one expert takes all;
+        * ``gini_normalized``: the same over that maximum (0 for a single expert);
+        * ``cv_squared``: variance over squared mean (Shazeer et al. 2017, arXiv 1701.06538);
+        * ``max_violation``: max(n) / mean(n) - 1 (Wang et al. 2024, arXiv 2408.15664);
+        * ``entropy``: -sum f log f, in nats; ``effective_experts``: its exponential;
+        * ``dead_experts``: number of experts without a token;
+        * ``below_threshold``: fraction of the tokens that have no eligible expert.
+
+        Where no token reached any expert, the figures of the load's shape are NaN.
+    """
+    load = expert_load(record).to("cpu", torch.float64)
+    experts, total = len(load), float(load.sum())
+    share = load / total
+    rank = torch.arange(1, experts + 1, dtype=torch.float64)
+    gini = float(((2 * rank - experts - 1) * share.sort().values).sum() / experts)
+    maximum = (experts - 1) / experts
+    entropy = float(torch.special.entr(share).sum())
+    return {
+        "gini": gini,
+        "gini_normalized": gini / maximum if experts > 1 else gini,
+        "cv_squared": float(share.var(correction=0) * experts**2),
+        "max_violation": float(share.max() * experts - 1),
+        "entropy": entropy,
+        "effective_experts": math.exp(entropy),
+        "dead_experts": float((load == 0).sum()),
+        "below_threshold": float(record.fallback_BN.double().mean()),
+    }
+
+
+def subspace_overlap(bases_EDR: Tensor) -> Tensor:
+    """Overlap ``||V_i^T V_j||_F^2 / R`` of every two bases, (E, E).
+
+    1 for equal subspaces, 0 for orthogonal ones, R / D on average for random ones.
+    """
+    flat = bases_EDR.movedim(0, 1).flatten(1)
+    experts, _, rank = bases_EDR.shape
+    gram = (flat.mT @ flat).reshape(experts, rank, experts, rank)
+    return gram.square().sum(dim=(1, 3)) / rank

@@ -1,0 +1,202 @@
+"""Matrices with orthonormal columns as a parametrization: exact after every optimiser step.
+
+Two maps from free parameters to the Stiefel manifold:
+
+* ``cayley``: the thin Cayley map. With ``A`` the top C x C block of the parameter, ``L`` its strict lower
+  triangle, ``S = L - L^T`` and ``B`` the rows below, let ``M = I + S + B^T B`` and ``Y = M^-1 start``. Then
+  ``Q = [2 Y - start; -2 B Y]`` has orthonormal columns for every parameter, and only a C x C system is solved.
+  ``start`` is a fixed orthogonal matrix, the polar factor of the top block of the frame that was loaded, so
+  training begins at ``S = 0`` and ``B^T B <= I``, where ``M`` is best conditioned. For a square Q this is the
+  Cayley map times a fixed orthogonal start. (Cayley 1846; Wen & Yin 2013, doi:10.1007/s10107-012-0584-1.)
+* ``qr``: Gram-Schmidt as a Householder QR whose signs are fixed by ``diag(R) > 0``, which makes it unique and
+  smooth on matrices of full rank.
+
+Both run in float32 or better whatever the autocast state: bfloat16 would lose orthonormality to about 5e-3.
+For the same reason keep these modules in float32 and use autocast, rather than ``module.bfloat16()``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from brainage.errors import ConfigError
+
+Orthogonalization = Literal["cayley", "qr"]
+ORTHOGONALIZATIONS = ("cayley", "qr")
+
+
+def cayley_frame(weight_MDC: Tensor, start_MCC: Tensor) -> Tensor:
+    """Thin Cayley map, (M, D, C) free parameters and (M, C, C) orthogonal starts to (M, D, C) frames."""
+    columns = weight_MDC.shape[-1]
+    lower = weight_MDC[:, :columns].tril(-1)
+    below = weight_MDC[:, columns:]
+    identity = torch.eye(columns, dtype=weight_MDC.dtype, device=weight_MDC.device)
+    half = torch.linalg.solve(identity + lower - lower.mT + below.mT @ below, start_MCC)
+    return torch.cat((2 * half - start_MCC, -2 * below @ half), dim=1)
+
+
+def inverse_cayley_frame(frame_MDC: Tensor) -> tuple[Tensor, Tensor]:
+    """Closed-form inverse of :func:`cayley_frame`: (M, D, C) frames to (weight_MDC, start_MCC).
+
+    The top block is split into its polar factors ``P start`` (P symmetric, no eigenvalue below 0), so that
+    ``I + P`` can always be inverted; the skew part is then 0 and ``B = -Q2 start^T (I + P)^-1``.
+    """
+    columns = frame_MDC.shape[-1]
+    top, below = frame_MDC[:, :columns], frame_MDC[:, columns:]
+    left, singular, right_t = torch.linalg.svd(top)
+    start = left @ right_t
+    identity = torch.eye(columns, dtype=frame_MDC.dtype, device=frame_MDC.device)
+    symmetric = (left * singular.unsqueeze(-2)) @ left.mT
+    lower_rows = -torch.linalg.solve(identity + symmetric, below @ start.mT, left=False)
+    return torch.cat((torch.zeros_like(top), lower_rows), dim=1), start
+
+
+def qr_frame(matrix_MDC: Tensor) -> Tensor:
+    """Q of the thin QR decomposition with ``diag(R) > 0``; (M, D, C) of full column rank to (M, D, C)."""
+    q, r = torch.linalg.qr(matrix_MDC)
+    signs = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q.dtype)
+    return q * signs.unsqueeze(-2)
+
+
+class OrthonormalFrames(nn.Module):
+    """``count`` independent matrices of ``dim`` rows and ``columns`` <= ``dim`` orthonormal columns.
+
+    Begins at frames drawn uniformly (Haar). The parameter takes no weight decay: its norm says how far a
+    frame has turned, not how large a weight is (see :func:`brainage.nn.weight_decay`).
+
+    Args:
+        count: number of matrices M.
+        dim: rows D.
+        columns: orthonormal columns C.
+        orthogonalization: ``"cayley"`` or ``"qr"``.
+
+    Raises:
+        ConfigError: for sizes below 1, more columns than rows, or an unknown map.
+    """
+
+    start_MCC: Tensor
+
+    def __init__(
+        self, count: int, dim: int, columns: int, orthogonalization: Orthogonalization = "cayley"
+    ) -> None:
+        super().__init__()
+        if orthogonalization not in ORTHOGONALIZATIONS:
+            raise ConfigError("orthogonalization", orthogonalization, f"must be one of {ORTHOGONALIZATIONS}")
+        if not 1 <= columns <= dim:
+            rule = f"must be between 1 and dim ({dim}), because no more than dim vectors can be orthonormal"
+            raise ConfigError("columns", columns, rule)
+        if count < 1:
+            raise ConfigError("count", count, "must be at least 1")
+        self.orthogonalization = orthogonalization
+        self.weight_MDC = nn.Parameter(torch.empty(count, dim, columns))
+        if orthogonalization == "cayley":
+            self.register_buffer("start_MCC", torch.empty(count, columns, columns))
+        self.load_frames(qr_frame(torch.randn(count, dim, columns)))
+
+    @torch.no_grad()
+    def load_frames(self, frames_MDC: Tensor) -> None:
+        """Set the parameters so that ``self()`` returns the given frames, orthonormal columns (M, D, C).
+
+        Raises:
+            ConfigError: if the shape differs or the columns are not orthonormal to 1e-3.
+        """
+        if frames_MDC.shape != self.weight_MDC.shape:
+            rule = f"must have the shape {tuple(self.weight_MDC.shape)}"
+            raise ConfigError("frames_MDC", tuple(frames_MDC.shape), rule)
+        frames = frames_MDC.to(self.weight_MDC)
+        identity = torch.eye(frames.shape[-1]).to(frames)
+        error = float((frames.mT @ frames - identity).abs().max())
+        if not error < 1e-3:
+            raise ConfigError("frames_MDC", f"max|Q^T Q - I| of {error:.1e}", "must be below 1e-3")
+        if self.orthogonalization == "cayley":
+            weight, start = inverse_cayley_frame(frames)
+            self.weight_MDC.copy_(weight)
+            self.start_MCC.copy_(start)
+        else:
+            self.weight_MDC.copy_(frames)
+
+    def forward(self) -> Tensor:
+        """The frames (M, D, C), in float32 or in the parameter's own dtype where that is wider."""
+        weight = self.weight_MDC
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        with torch.autocast(weight.device.type, enabled=False):
+            if self.orthogonalization == "cayley":
+                return cayley_frame(weight.to(dtype), self.start_MCC.to(dtype))
+            return qr_frame(weight.to(dtype))
+
+
+class StiefelBasis(nn.Module):
+    """Routing bases of the experts: E matrices of shape (D, R) with orthonormal columns, R < D.
+
+    Args:
+        num_bases: number of experts E.
+        dim: width D.
+        rank: columns R of one basis, smaller than ``dim``.
+        coupling: ``"joint"`` cuts one D x (E R) orthonormal matrix into E blocks, so the subspaces are
+            orthogonal to each other (E R <= D); ``"independent"`` keeps only each basis orthonormal.
+        orthogonalization: ``"cayley"`` or ``"qr"``.
+
+    Raises:
+        ConfigError: when a size breaks the rules above.
+    """
+
+    def __init__(
+        self,
+        num_bases: int,
+        dim: int,
+        rank: int,
+        coupling: Literal["joint", "independent"] = "joint",
+        orthogonalization: Orthogonalization = "cayley",
+    ) -> None:
+        super().__init__()
+        if coupling not in ("joint", "independent"):
+            raise ConfigError("coupling", coupling, "must be 'joint' or 'independent' for a StiefelBasis")
+        check_routing_rank(num_bases, dim, rank, orthogonal_blocks=coupling == "joint")
+        self.num_bases, self.rank, self.coupling = num_bases, rank, coupling
+        count, columns = (1, num_bases * rank) if coupling == "joint" else (num_bases, rank)
+        self.frames = OrthonormalFrames(count, dim, columns, orthogonalization)
+
+    def forward(self) -> Tensor:
+        """The bases (E, D, R)."""
+        frames = self.frames()
+        return split_columns(frames[0], self.num_bases, self.rank) if self.coupling == "joint" else frames
+
+    def load_bases(self, bases_EDR: Tensor) -> None:
+        """Set the parameters so that ``self()`` returns ``bases_EDR`` (for ``joint`` also orthogonal to each
+        other); raises ConfigError where they do not fit."""
+        joint = self.coupling == "joint"
+        self.frames.load_frames(torch.cat(tuple(bases_EDR), dim=-1)[None] if joint else bases_EDR)
+
+
+def split_columns(frame_DC: Tensor, num_blocks: int, rank: int) -> Tensor:
+    """The first E R columns of (D, C) as E blocks of R neighbouring columns: (E, D, R)."""
+    return frame_DC[:, : num_blocks * rank].unflatten(1, (num_blocks, rank)).movedim(1, 0)
+
+
+def check_routing_rank(num_experts: int, dim: int, rank: int, orthogonal_blocks: bool) -> None:
+    """Refuse ranks with which routing by subspaces is impossible or blind.
+
+    Raises:
+        ConfigError: if E < 1, R < 1, R >= D, or E R > D while the blocks must be orthogonal to each other.
+    """
+    if num_experts < 1:
+        raise ConfigError("num_experts", num_experts, "must be at least 1")
+    if rank < 1:
+        raise ConfigError("rank", rank, "must be at least 1")
+    if rank >= dim:
+        raise ConfigError(
+            "rank",
+            rank,
+            f"must be smaller than dim ({dim}), because a square orthogonal V keeps every angle, so that "
+            "cos(V^T x, V^T c) = cos(x, c) is the same for all experts and routing is blind",
+        )
+    if orthogonal_blocks and num_experts * rank > dim:
+        raise ConfigError(
+            "rank",
+            rank,
+            f"times num_experts ({num_experts}) must be at most dim ({dim}), because the experts' subspaces "
+            "are orthogonal to each other in the couplings 'shared' and 'joint'",
+        )

@@ -1,0 +1,186 @@
+"""A pre-norm vision transformer on token sequences, with ERMoE layers in the blocks that ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+
+from brainage.errors import ConfigError
+from brainage.nn.attention import SelfAttention
+from brainage.nn.moe import ERMoE
+from brainage.nn.routing import RoutingRecord
+
+Context = Literal["attention_mean", "attention_output"]
+CONTEXTS = ("attention_mean", "attention_output")
+
+
+class FeedForward(nn.Sequential):
+    """Dense two-layer feed-forward network with GELU, (..., D) to (..., D) through width H."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__(nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, dim))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (arXiv 1603.09382): in training drops a residual branch for whole samples."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch_BND: Tensor) -> Tensor:
+        """The branch, 0 for dropped samples and scaled by 1 / (1 - rate) for the others."""
+        if not self.training or self.rate == 0:
+            return branch_BND
+        kept = branch_BND.new_empty(branch_BND.shape[0], 1, 1).bernoulli_(1 - self.rate)
+        return branch_BND * (kept / (1 - self.rate))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: attention, then a dense feed-forward network or an ERMoE.
+
+    Args:
+        dim: width D.
+        num_heads: heads of the attention.
+        feed_forward: the second sublayer. An :class:`ERMoE` is given its tokens' contexts.
+        context: what an ERMoE compares a token with: ``"attention_mean"``, the head-averaged attention applied
+            to the same normalised tokens that are routed, or ``"attention_output"``, the attention
+            sublayer's output, which needs no explicit attention matrix.
+        drop_path: rate of stochastic depth on both residual branches.
+        dropout: dropout rate on the outputs of both sublayers.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        feed_forward: FeedForward | ERMoE,
+        context: Context = "attention_mean",
+        drop_path: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if context not in CONTEXTS:
+            raise ConfigError("context", context, f"must be one of {CONTEXTS}")
+        self.context = context
+        self.norm_attention = nn.LayerNorm(dim)
+        self.attention = SelfAttention(dim, num_heads)
+        self.norm_feed_forward = nn.LayerNorm(dim)
+        self.feed_forward = feed_forward
+        self.regularise = nn.Sequential(nn.Dropout(dropout), DropPath(drop_path))
+
+    def forward(self, x_BND: Tensor, prior_NE: Tensor | None = None) -> tuple[Tensor, RoutingRecord | None]:
+        """The transformed tokens, and the routing record of an ERMoE (None in a dense block)."""
+        mean_attention_BNN = None
+        normed_BND = self.norm_attention(x_BND)
+        if isinstance(self.feed_forward, ERMoE) and self.context == "attention_mean":
+            attended_BND, mean_attention_BNN = self.attention.with_mean_attention(normed_BND)
+        else:
+            attended_BND = self.attention(normed_BND)
+        x_BND = x_BND + self.regularise(attended_BND)
+
+        normed_BND = self.norm_feed_forward(x_BND)
+        if not isinstance(self.feed_forward, ERMoE):
+            return x_BND + self.regularise(self.feed_forward(normed_BND)), None
+        context_BND = attended_BND if mean_attention_BNN is None else mean_attention_BNN @ normed_BND
+        y_BND, record = self.feed_forward(normed_BND, context_BND, prior_NE, return_routing=True)
+        return x_BND + self.regularise(y_BND), record
+
+
+class VisionTransformer(nn.Module):
+    """Vision transformer (arXiv 2010.11929) on a sequence of token embeddings, without patch embedding or head.
+
+    Args:
+        num_tokens: length N of the sequence, for the learned position embedding (N, D).
+        dim: width D.
+        depth: number of blocks.
+        num_heads: heads of each attention.
+        hidden_dim: hidden width of the dense blocks, and of an expert unless ``moe`` says otherwise.
+        moe_blocks: indices of the blocks that hold an ERMoE, from 0 to ``depth - 1``.
+        moe: keyword settings of :class:`ERMoE` without ``dim``; needs at least ``num_experts`` and ``rank``.
+        context: see :class:`Block`.
+        drop_path: stochastic depth of the last block; it grows linearly from 0 at the first.
+        dropout: dropout on the sum of tokens and positions, and on the sublayers' outputs.
+
+    Raises:
+        ConfigError: naming field, value and rule.
+    """
+
+    def __init__(
+        self,
+        num_tokens: int,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        hidden_dim: int,
+        moe_blocks: Sequence[int] = (),
+        moe: Mapping[str, Any] | None = None,
+        context: Context = "attention_mean",
+        drop_path: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if any(not 0 <= index < depth for index in moe_blocks):
+            raise ConfigError(
+                "moe_blocks", tuple(moe_blocks), f"must lie between 0 and depth - 1 ({depth - 1})"
+            )
+        if moe_blocks and moe is None:
+            raise ConfigError("moe", moe, "must give num_experts and rank when moe_blocks names a block")
+        for name, rate in (("drop_path", drop_path), ("dropout", dropout)):
+            if not 0 <= rate < 1:
+                raise ConfigError(name, rate, "must lie in [0, 1)")
+        settings = {"hidden_dim": hidden_dim, **(moe or {})}
+        self.position_ND = nn.Parameter(nn.init.trunc_normal_(torch.empty(num_tokens, dim), std=0.02))
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            Block(
+                dim,
+                num_heads,
+                ERMoE(dim, **settings) if index in moe_blocks else FeedForward(dim, hidden_dim),
+                context,
+                drop_path * index / max(depth - 1, 1),
+                dropout,
+            )
+            for index in range(depth)
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    @overload
+    def forward(
+        self, tokens_BND: Tensor, prior_NE: Tensor | None = None, return_routing: Literal[False] = False
+    ) -> Tensor: ...
+
+    @overload
+    def forward(
+        self, tokens_BND: Tensor, prior_NE: Tensor | None = None, *, return_routing: Literal[True]
+    ) -> tuple[Tensor, list[RoutingRecord]]: ...
+
+    @overload
+    def forward(
+        self, tokens_BND: Tensor, prior_NE: Tensor | None = None, *, return_routing: bool
+    ) -> Tensor | tuple[Tensor, list[RoutingRecord]]: ...
+
+    def forward(
+        self, tokens_BND: Tensor, prior_NE: Tensor | None = None, return_routing: bool = False
+    ) -> Tensor | tuple[Tensor, list[RoutingRecord]]:
+        """Encode tokens.
+
+        Args:
+            tokens_BND: token embeddings, N as given at construction.
+            prior_NE: prior of tokens on experts, handed to every ERMoE (see :meth:`ERMoE.forward`).
+            return_routing: also return the routing records.
+
+        Returns:
+            Tokens (B, N, D) after the final norm; or these and one record for each MoE block, in order.
+        """
+        x_BND = self.dropout(tokens_BND + self.position_ND)
+        records = []
+        for block in self.blocks:
+            x_BND, record = block(x_BND, prior_NE)
+            if record is not None:
+                records.append(record)
+        tokens = self.norm(x_BND)
+        return (tokens, records) if return_routing else tokens
