@@ -48,4 +48,5 @@ class SelfAttention(nn.Module):
         query, key, value = self._heads(x_BND)
         weights = (query / math.sqrt(query.shape[-1]) @ key.mT).softmax(dim=-1)
         attended = weights @ value
-        return self.output(attended.transpose(1, 2).flatten(2)), weights.mean(dim=1)
+        # Divided after the sum: the gradient of mean() would divide every head's matrix.
+        return self.output(attended.transpose(1, 2).flatten(2)), weights.sum(dim=1) / self.num_heads

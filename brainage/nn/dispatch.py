@@ -3,7 +3,7 @@
 Every chosen (token, slot) pair is computed: there is no capacity and no token is dropped. Rows are moved by
 gathers in both directions (the gradient of a gather is the gather of the inverse permutation), so forward and
 backward are deterministic and need no atomic additions. Symbols beside those of the package: T = B N tokens,
-S chosen pairs.
+S rows of all slices together, some of which may be padding.
 """
 
 from __future__ import annotations
@@ -20,53 +20,70 @@ class DispatchPlan:
     """Where each chosen (token, slot) pair goes when the pairs are sorted by expert.
 
     Attributes:
-        pair_S: index ``token * K + slot`` of every pair, in sorted order.
-        row_S: index ``token * E + expert`` of every pair, in sorted order.
-        position_TK: place of a pair in the sorted order, S for a slot that is not used.
-        sizes_E: pairs of each expert; they sum to S.
+        pair_S: index ``token * K + slot`` of the pair in each row, T K for a row of padding.
+        cell_S: index ``token * E + expert`` of the pair in each row, T E for a row of padding.
+        row_TK: the row of each pair, S for a slot that is not used.
+        sizes_E: rows of each expert; they sum to S.
     """
 
     pair_S: Tensor
-    row_S: Tensor
-    position_TK: Tensor
+    cell_S: Tensor
+    row_TK: Tensor
     sizes_E: tuple[int, ...]
 
 
-def plan_dispatch(experts_TK: Tensor, used_TK: Tensor, num_experts: int) -> DispatchPlan:
-    """Sort the used (token, slot) pairs by expert, in token order within an expert (stable)."""
-    slots = experts_TK.shape[1]
+def plan_dispatch(
+    experts_TK: Tensor, used_TK: Tensor, num_experts: int, multiple_of: int = 1
+) -> DispatchPlan:
+    """Sort the used pairs by expert, in token order within an expert (a stable sort).
+
+    Args:
+        experts_TK: chosen experts, distinct within a token.
+        used_TK: which slots are used.
+        num_experts: number of experts E.
+        multiple_of: every slice is padded with zero rows to a multiple of this size.
+    """
+    tokens, slots = experts_TK.shape
     experts = experts_TK.masked_fill(~used_TK, num_experts).flatten()
-    sizes = torch.bincount(experts, minlength=num_experts)[:num_experts].tolist()
-    order = experts.argsort(stable=True)
-    total = sum(sizes)
-    pair_S = order[:total]
-    position = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    counts = torch.bincount(experts, minlength=num_experts + 1)[:num_experts]
+    padded = (counts + multiple_of - 1) // multiple_of * multiple_of
+    sizes = padded.tolist()
+    rows = sum(sizes)
+
+    pair = experts.argsort(stable=True)
+    expert = experts[pair]
+    # Sorted without padding, a pair would sit at its rank; each expert before it shifts it by its padding.
+    shift = torch.cat(((padded - counts).cumsum(0) - (padded - counts), counts.new_zeros(1)))
+    row = torch.arange(len(pair), device=pair.device) + shift[expert]
+    row = torch.where(expert < num_experts, row, rows)
+
+    unused = pair.new_tensor([tokens * slots])
+    # Row S collects the slots that are not used and is cut off.
+    pair_S = unused.expand(rows + 1).scatter(0, row, pair)[:rows]
+    cell_S = (pair_S // slots) * num_experts + torch.cat((experts, experts.new_zeros(1)))[pair_S]
     return DispatchPlan(
-        pair_S=pair_S,
-        row_S=pair_S // slots * num_experts + experts[pair_S],
-        position_TK=position.clamp(max=total).view_as(experts_TK),
-        sizes_E=tuple(sizes),
+        pair_S, cell_S, torch.empty_like(row).scatter_(0, pair, row).view(tokens, slots), tuple(sizes)
     )
 
 
 class _GatherRows(torch.autograd.Function):
     """``source[index]``, with the gradient gathered through the inverse index instead of scattered.
 
-    ``inverse_MC`` lists, for each of the M source rows, the output rows made from it; an entry equal to the
-    number of output rows stands for none.
+    An index equal to the number of rows reads a row of zeros. ``inverse_MC`` lists, for each of the M source
+    rows, the output rows made from it, padded with the number of output rows.
     """
 
     @staticmethod
     def forward(ctx: Any, source_MD: Tensor, index: Tensor, inverse_MC: Tensor) -> Tensor:
         ctx.save_for_backward(inverse_MC)
-        return source_MD.index_select(0, index)
+        return _with_zero_row(source_MD).index_select(0, index)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (inverse_MC,) = ctx.saved_tensors
         padded = _with_zero_row(gradients[0])
-        columns = [padded.index_select(0, column) for column in inverse_MC.unbind(1)]
-        return sum(columns[1:], start=columns[0]), None, None
+        first, *others = [padded.index_select(0, column) for column in inverse_MC.unbind(1)]
+        return sum(others, start=first), None, None
 
 
 def _with_zero_row(rows: Tensor) -> Tensor:
@@ -74,18 +91,17 @@ def _with_zero_row(rows: Tensor) -> Tensor:
 
 
 def gather_tokens(tokens_TD: Tensor, plan: DispatchPlan) -> Tensor:
-    """Rows of the tokens in sorted order, (S, D)."""
-    slots = plan.position_TK.shape[1]
-    return _GatherRows.apply(tokens_TD, plan.pair_S // slots, plan.position_TK)
+    """The tokens in the order of the plan, (S, D)."""
+    return _GatherRows.apply(tokens_TD, plan.pair_S // plan.row_TK.shape[1], plan.row_TK)
 
 
 def gather_projections(projections_TER: Tensor, plan: DispatchPlan) -> Tensor:
-    """For each pair in sorted order, the token's projection on that expert's basis, (S, R)."""
+    """For each row of the plan, the token's projection on that expert's basis, (S, R)."""
     tokens, experts, _ = projections_TER.shape
-    total = len(plan.row_S)
-    inverse = plan.row_S.new_full((tokens * experts,), total)
-    inverse[plan.row_S] = torch.arange(total, device=inverse.device)
-    return _GatherRows.apply(projections_TER.flatten(0, 1), plan.row_S, inverse[:, None])
+    rows = len(plan.cell_S)
+    inverse = plan.cell_S.new_full((tokens * experts + 1,), rows)
+    inverse = inverse.scatter(0, plan.cell_S, torch.arange(rows, device=inverse.device))[:-1]
+    return _GatherRows.apply(projections_TER.flatten(0, 1), plan.cell_S, inverse[:, None])
 
 
 def combine(slices: list[Tensor], gates_TK: Tensor, plan: DispatchPlan) -> Tensor:
@@ -96,8 +112,5 @@ def combine(slices: list[Tensor], gates_TK: Tensor, plan: DispatchPlan) -> Tenso
         gates_TK: weights of the slots. A slot that is not used adds exactly 0, whatever other rows hold.
         plan: the plan by which the slices were made.
     """
-    tokens, slots = gates_TK.shape
-    outputs = torch.cat((*slices, slices[0].new_zeros(1, slices[0].shape[1])))
-    inverse = torch.cat((plan.pair_S, plan.pair_S.new_tensor([tokens * slots])))
-    rows = _GatherRows.apply(outputs, plan.position_TK.flatten(), inverse[:, None])
-    return (rows.view(tokens, slots, -1) * gates_TK.unsqueeze(-1)).sum(dim=1)
+    outputs = _GatherRows.apply(torch.cat(slices), plan.row_TK.flatten(), plan.pair_S[:, None])
+    return (outputs.unflatten(0, gates_TK.shape) * gates_TK.unsqueeze(-1)).sum(dim=1)

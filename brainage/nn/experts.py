@@ -9,7 +9,7 @@ default weights, so that an expert's output begins at the scale of a default den
 from __future__ import annotations
 
 import math
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -63,16 +63,6 @@ class HiddenFactors(nn.Module):
         ]
 
 
-class Experts(Protocol):
-    """What the layer asks of its experts."""
-
-    def routing_bases(self) -> Tensor: ...
-
-    def project(self, x_TD: Tensor, context_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
-
-    def __call__(self, coordinates: Tensor, gates_TK: Tensor, plan: DispatchPlan) -> Tensor: ...
-
-
 class SharedBasisExperts(nn.Module):
     """Coupling ``shared``: full-rank experts in the coordinates of one D x D orthonormal basis.
 
@@ -95,14 +85,14 @@ class SharedBasisExperts(nn.Module):
             energy = spectrum.square().sum(dim=1, keepdim=True)
             for expert in range(num_experts):
                 spectrum[expert, expert * rank : (expert + 1) * rank] *= OWN_BLOCK_GAIN
-            spectrum *= (energy / spectrum.square().sum(dim=1, keepdim=True)).sqrt()
+            spectrum.mul_((energy / spectrum.square().sum(dim=1, keepdim=True)).sqrt())
 
     def routing_bases(self) -> Tensor:
         """The experts' routing bases (E, D, R)."""
         return split_columns(self.reading()[0], self.num_experts, self.rank)
 
     def project(self, x_TD: Tensor, context_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Coordinates for the experts (T, D), and the routing projections of tokens and contexts (T, E, R)."""
+        """Coordinates for the experts (T, D); the router's projections of tokens and contexts (T, E, R)."""
         basis = self.reading()[0]
         blocks = (self.num_experts, self.rank)
         routed = self.num_experts * self.rank
@@ -143,7 +133,7 @@ class LowRankExperts(nn.Module):
         return self.reading()
 
     def project(self, x_TD: Tensor, context_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Projections of the tokens for the experts and for the router, and of the contexts, all (T, E, R)."""
+        """Projections of tokens, for the experts and for the router, and of contexts, all (T, E, R)."""
         bases_EDR = self.reading()
         flat_DC = bases_EDR.movedim(0, 1).flatten(1)
         blocks = (bases_EDR.shape[0], bases_EDR.shape[2])

@@ -4,7 +4,7 @@ Two maps from free parameters to the Stiefel manifold:
 
 * ``cayley``: the thin Cayley map. With ``A`` the top C x C block of the parameter, ``L`` its strict lower
   triangle, ``S = L - L^T`` and ``B`` the rows below, let ``M = I + S + B^T B`` and ``Y = M^-1 start``. Then
-  ``Q = [2 Y - start; -2 B Y]`` has orthonormal columns for every parameter, and only a C x C system is solved.
+  ``Q = [2 Y - start; -2 B Y]`` has orthonormal columns for every parameter, at the cost of a C x C system.
   ``start`` is a fixed orthogonal matrix, the polar factor of the top block of the frame that was loaded, so
   training begins at ``S = 0`` and ``B^T B <= I``, where ``M`` is best conditioned. For a square Q this is the
   Cayley map times a fixed orthogonal start. (Cayley 1846; Wen & Yin 2013, doi:10.1007/s10107-012-0584-1.)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +46,8 @@ class Block(nn.Module):
         dim: width D.
         num_heads: heads of the attention.
         feed_forward: the second sublayer. An :class:`ERMoE` is given its tokens' contexts.
-        context: what an ERMoE compares a token with: ``"attention_mean"``, the head-averaged attention applied
-            to the same normalised tokens that are routed, or ``"attention_output"``, the attention
+        context: what an ERMoE compares a token with: ``"attention_mean"``, the head-averaged attention
+            applied to the same normalised tokens that are routed, or ``"attention_output"``, the attention
             sublayer's output, which needs no explicit attention matrix.
         drop_path: rate of stochastic depth on both residual branches.
         dropout: dropout rate on the outputs of both sublayers.
@@ -91,7 +91,7 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Vision transformer (arXiv 2010.11929) on a sequence of token embeddings, without patch embedding or head.
+    """Vision transformer (arXiv 2010.11929) on token embeddings, without patch embedding or head.
 
     Args:
         num_tokens: length N of the sequence, for the learned position embedding (N, D).
@@ -148,21 +148,6 @@ class VisionTransformer(nn.Module):
         )
         self.norm = nn.LayerNorm(dim)
 
-    @overload
-    def forward(
-        self, tokens_BND: Tensor, prior_NE: Tensor | None = None, return_routing: Literal[False] = False
-    ) -> Tensor: ...
-
-    @overload
-    def forward(
-        self, tokens_BND: Tensor, prior_NE: Tensor | None = None, *, return_routing: Literal[True]
-    ) -> tuple[Tensor, list[RoutingRecord]]: ...
-
-    @overload
-    def forward(
-        self, tokens_BND: Tensor, prior_NE: Tensor | None = None, *, return_routing: bool
-    ) -> Tensor | tuple[Tensor, list[RoutingRecord]]: ...
-
     def forward(
         self, tokens_BND: Tensor, prior_NE: Tensor | None = None, return_routing: bool = False
     ) -> Tensor | tuple[Tensor, list[RoutingRecord]]:
@@ -175,7 +160,13 @@ class VisionTransformer(nn.Module):
 
         Returns:
             Tokens (B, N, D) after the final norm; or these and one record for each MoE block, in order.
+
+        Raises:
+            ConfigError: if the shapes of tokens or prior do not fit.
         """
+        if tokens_BND.shape[1:] != self.position_ND.shape:
+            rule = f"must have the shape (batch, {', '.join(map(str, self.position_ND.shape))})"
+            raise ConfigError("tokens_BND", tuple(tokens_BND.shape), rule)
         x_BND = self.dropout(tokens_BND + self.position_ND)
         records = []
         for block in self.blocks:
