@@ -91,8 +91,9 @@ class ThresholdTopK:
         used_BNK = best_BNK > self.threshold
         fallback_BN = ~used_BNK[..., 0]
 
+        # Below the rounding of a cosine a score is noise, and its quotients' gradients would overflow.
         strengths = weighted.gather(-1, experts_BNK) - min(self.threshold, 0.0)
-        strengths = strengths.masked_fill(~used_BNK, 0.0)
+        strengths = strengths.clamp(min=torch.finfo(strengths.dtype).eps).masked_fill(~used_BNK, 0.0)
         # Where nothing is used the sum is 0: dividing by 1 there keeps value and gradient finite.
         gates = strengths / strengths.sum(dim=-1, keepdim=True).masked_fill(fallback_BN[..., None], 1.0)
         if self.fallback == "best":

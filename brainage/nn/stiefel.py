@@ -11,8 +11,9 @@ Two maps from free parameters to the Stiefel manifold:
 * ``qr``: Gram-Schmidt as a Householder QR whose signs are fixed by ``diag(R) > 0``, which makes it unique and
   smooth on matrices of full rank.
 
-Both run in float32 or better whatever the autocast state: bfloat16 would lose orthonormality to about 5e-3.
-For the same reason keep these modules in float32 and use autocast, rather than ``module.bfloat16()``.
+Both run in float32 or better, outside autocast: bfloat16 would lose orthonormality to about 5e-3. For the
+same reason keep these modules in float32 and use autocast, rather than ``module.bfloat16()``, and store
+``start`` in float32 even where other weights are stored in half precision.
 """
 
 from __future__ import annotations
@@ -120,12 +121,14 @@ class OrthonormalFrames(nn.Module):
 
     def forward(self) -> Tensor:
         """The frames (M, D, C), in float32 or in the parameter's own dtype where that is wider."""
-        weight = self.weight_MDC
-        dtype = torch.promote_types(weight.dtype, torch.float32)
+        dtype = torch.promote_types(self.weight_MDC.dtype, torch.float32)
+        # A global setting may let float32 products run in TF32 or bfloat16; float64 is never reduced.
+        exact = torch.get_float32_matmul_precision() == "highest"
+        weight = self.weight_MDC.to(dtype if exact else torch.float64)
         with torch.autocast(weight.device.type, enabled=False):
             if self.orthogonalization == "cayley":
-                return cayley_frame(weight.to(dtype), self.start_MCC.to(dtype))
-            return qr_frame(weight.to(dtype))
+                return cayley_frame(weight, self.start_MCC.to(weight.dtype)).to(dtype)
+            return qr_frame(weight).to(dtype)
 
 
 class StiefelBasis(nn.Module):
