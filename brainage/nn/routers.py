@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from brainage.errors import ConfigError
@@ -26,8 +25,9 @@ def eigenbasis_scores(tokens_BNER: Tensor, context_BNER: Tensor) -> Tensor:
     Computed in float32 or better; a vector of norm 0 scores 0.
     """
     dtype = torch.promote_types(tokens_BNER.dtype, torch.float32)
-    tokens = F.normalize(tokens_BNER.to(dtype), dim=-1)
-    return (tokens * F.normalize(context_BNER.to(dtype), dim=-1)).sum(dim=-1)
+    tokens, context = tokens_BNER.to(dtype), context_BNER.to(dtype)
+    norms = torch.linalg.vector_norm(tokens, dim=-1) * torch.linalg.vector_norm(context, dim=-1)
+    return (tokens * context).sum(dim=-1) / norms.clamp(min=1e-12)
 
 
 @dataclass(frozen=True)

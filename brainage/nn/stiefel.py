@@ -12,8 +12,8 @@ Two maps from free parameters to the Stiefel manifold:
   smooth on matrices of full rank.
 
 Both run in float32 or better, outside autocast: bfloat16 would lose orthonormality to about 5e-3. For the
-same reason keep these modules in float32 and use autocast, rather than ``module.bfloat16()``, and store
-``start`` in float32 even where other weights are stored in half precision.
+same reason keep these modules in float32 and use autocast, rather than ``module.bfloat16()``. A state dict
+may be stored in half precision: a ``start`` that was rounded is made orthogonal again when it is loaded.
 """
 
 from __future__ import annotations
@@ -62,11 +62,18 @@ def qr_frame(matrix_MDC: Tensor) -> Tensor:
     return q * signs.unsqueeze(-2)
 
 
+@torch.no_grad()
+def orthonormality_error(frames_MDC: Tensor) -> float:
+    """``max|Q^T Q - I|`` over all frames (M, D, C)."""
+    identity = torch.eye(frames_MDC.shape[-1], dtype=frames_MDC.dtype, device=frames_MDC.device)
+    return float((frames_MDC.mT @ frames_MDC - identity).abs().max())
+
+
 class OrthonormalFrames(nn.Module):
     """``count`` independent matrices of ``dim`` rows and ``columns`` <= ``dim`` orthonormal columns.
 
     Begins at frames drawn uniformly (Haar). The parameter takes no weight decay: its norm says how far a
-    frame has turned, not how large a weight is (see :func:`brainage.nn.weight_decay`).
+    frame has turned, not how large a weight is (see :func:`brainage.nn.no_weight_decay_parameters`).
 
     Args:
         count: number of matrices M.
@@ -95,6 +102,7 @@ class OrthonormalFrames(nn.Module):
         self.weight_MDC = nn.Parameter(torch.empty(count, dim, columns))
         if orthogonalization == "cayley":
             self.register_buffer("start_MCC", torch.empty(count, columns, columns))
+            self.register_load_state_dict_post_hook(_restore_orthogonality)
         self.load_frames(qr_frame(torch.randn(count, dim, columns)))
 
     @torch.no_grad()
@@ -108,8 +116,7 @@ class OrthonormalFrames(nn.Module):
             rule = f"must have the shape {tuple(self.weight_MDC.shape)}"
             raise ConfigError("frames_MDC", tuple(frames_MDC.shape), rule)
         frames = frames_MDC.to(self.weight_MDC)
-        identity = torch.eye(frames.shape[-1]).to(frames)
-        error = float((frames.mT @ frames - identity).abs().max())
+        error = orthonormality_error(frames)
         if not error < 1e-3:
             raise ConfigError("frames_MDC", f"max|Q^T Q - I| of {error:.1e}", "must be below 1e-3")
         if self.orthogonalization == "cayley":
@@ -129,6 +136,17 @@ class OrthonormalFrames(nn.Module):
             if self.orthogonalization == "cayley":
                 return cayley_frame(weight, self.start_MCC.to(weight.dtype)).to(dtype)
             return qr_frame(weight).to(dtype)
+
+
+@torch.no_grad()
+def _restore_orthogonality(module: OrthonormalFrames, _: object) -> None:
+    """Replace a start that a half-precision checkpoint rounded by its nearest orthogonal matrix.
+
+    One that was stored in full is left as it is, bit by bit, so that training resumes exactly.
+    """
+    if orthonormality_error(module.start_MCC) > 1e-5:
+        left, _, right_t = torch.linalg.svd(module.start_MCC.double())
+        module.start_MCC.copy_(left @ right_t)
 
 
 class StiefelBasis(nn.Module):

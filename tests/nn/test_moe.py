@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from brainage.errors import ConfigError
 from brainage.nn import ERMoE
-from brainage.nn.stiefel import OrthonormalFrames, qr_frame
+from brainage.nn.stiefel import OrthonormalFrames, orthonormality_error, qr_frame
 
 COUPLINGS = ["shared", "joint", "independent"]
 
@@ -257,7 +257,6 @@ def test_nan_in_one_token_stays_there(coupling, fallback, multiple, monkeypatch)
         ("shared", "cayley", "bfloat16 autocast"),
         ("shared", "qr", "float32"),
         ("shared", "qr", "bfloat16 autocast"),
-        ("joint", "cayley", "bfloat16 autocast"),
         ("independent", "cayley", "bfloat16 autocast"),
     ],
 )
@@ -275,8 +274,7 @@ def test_bases_stay_orthonormal_for_a_thousand_steps(coupling, orthogonalization
     assert (layer.routing_bases() - before).abs().max() > 0.1  # they did move
     for module in layer.modules():
         if isinstance(module, OrthonormalFrames):
-            frames = module().detach()
-            assert (frames.mT @ frames - torch.eye(frames.shape[-1])).abs().max() < 1e-5
+            assert orthonormality_error(module()) < 1e-5
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
