@@ -1,0 +1,38 @@
+"""Between MONAI's tensors (RAS) and SimpleITK's images (LPS)."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from monai.data.meta_tensor import MetaTensor
+
+# ITK's world grows to the left and back, NIfTI's to the right and front.
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def image_from_array(array: np.ndarray, affine: np.ndarray) -> sitk.Image:
+    """(X, Y, Z) array and its (4, 4) voxel -> RAS mm affine as a SimpleITK image (float32 or uint8)."""
+    lps = RAS_TO_LPS @ np.asarray(affine, dtype=np.float64)
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    kind = np.uint8 if array.dtype in (np.bool_, np.uint8) else np.float32
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.astype(kind).transpose(2, 1, 0)))
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    return image
+
+
+def array_from_image(image: sitk.Image) -> np.ndarray:
+    """The (X, Y, Z) array of a SimpleITK image."""
+    return sitk.GetArrayFromImage(image).transpose(2, 1, 0)
+
+
+def image_from_tensor(tensor: MetaTensor) -> sitk.Image:
+    """A (1, X, Y, Z) MetaTensor as a SimpleITK image."""
+    return image_from_array(tensor[0].cpu().numpy(), tensor.affine.numpy())
+
+
+def tensor_like(array: np.ndarray, reference: MetaTensor) -> MetaTensor:
+    """An (X, Y, Z) array as a (1, X, Y, Z) MetaTensor on the grid of ``reference``."""
+    return MetaTensor(torch.from_numpy(np.ascontiguousarray(array))[None], affine=reference.affine.clone())
