@@ -1,0 +1,49 @@
+"""The ``brainage`` program: one command a module, each importing what it needs when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from brainage import __version__
+from brainage.cli.evaluate import evaluate
+from brainage.cli.info import info
+from brainage.cli.terminal import Debug, Quiet, Talk, Verbose, command
+
+app = typer.Typer(
+    name="brainage",
+    help="Brain age from T1 MRI, shown on the anatomy. Research use only; not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for _function in (evaluate, info):
+    app.command(_function.__name__)(command(_function))
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"brainage {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+    debug: Debug = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = 0,
+) -> None:
+    context.obj = Talk(debug, verbose - quiet)
+
+
+def run() -> None:
+    """Entry point of the installed program."""
+    app()

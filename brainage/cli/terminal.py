@@ -1,0 +1,107 @@
+"""What every command shares: where logs go, how much is said, and how an error ends the program.
+
+Results go to stdout and logs to stderr, so that a result can be piped. A deliberate error is printed as
+its one sentence; any other one as a sentence too, with the traceback only on ``--debug``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from brainage.errors import BrainageError
+
+logger = logging.getLogger("brainage")
+
+Debug = Annotated[bool, typer.Option("--debug", help="Say everything, and show the traceback of an error.")]
+Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more.")]
+Quiet = Annotated[int, typer.Option("--quiet", "-q", count=True, help="Say less; twice: errors only.")]
+
+_SHARED = [
+    inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+    inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug),
+    inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=0, annotation=Verbose),
+    inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=0, annotation=Quiet),
+]
+
+
+@dataclass(frozen=True)
+class Talk:
+    """What was asked before the command's name: ``brainage --debug predict ...``."""
+
+    debug: bool = False
+    verbosity: int = 0
+
+
+def configure_logging(verbosity: int) -> None:
+    """Send logs to stderr: coloured on a terminal, plain lines elsewhere.
+
+    Args:
+        verbosity: 0 reports progress, 1 everything, -1 warnings and errors, -2 errors only.
+    """
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    levels = [logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG]
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(levels[min(max(verbosity + 2, 0), 3)])
+    # Warnings of the libraries underneath are for developers.
+    logging.captureWarnings(True)
+    library_warnings = logging.getLogger("py.warnings")
+    library_warnings.propagate = False
+    library_warnings.handlers = [handler] if verbosity > 0 else [logging.NullHandler()]
+
+
+def command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--debug``, ``-v`` and ``-q``, and end it with the exit code of its error."""
+
+    @functools.wraps(function)
+    def wrapper(context: typer.Context, debug: bool, verbose: int, quiet: int, **own: Any) -> Any:
+        before = context.obj or Talk()
+        debug = debug or before.debug
+        configure_logging(1 if debug else before.verbosity + verbose - quiet)
+        try:
+            return function(**own)
+        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+            raise
+        except Exception as error:
+            if debug:
+                logger.exception("The command stopped here.")
+            typer.echo(_sentence(error, debug), err=True)
+            code = error.exit_code if isinstance(error, BrainageError) else 1
+            raise typer.Exit(code) from error
+
+    signature = inspect.signature(function)
+    hints = get_type_hints(function, include_extras=True)
+    own = [
+        parameter.replace(
+            kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints.get(parameter.name, parameter.annotation)
+        )
+        for parameter in signature.parameters.values()
+    ]
+    parameters = [*own, *_SHARED]
+    vars(wrapper)["__signature__"] = signature.replace(parameters=parameters)
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper
+
+
+def _sentence(error: Exception, debug: bool) -> str:
+    if isinstance(error, BrainageError):
+        return f"Error: {error}"
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    hint = "" if debug else " (--debug shows the traceback)"
+    return f"Error: {' '.join(said.split())}{hint}"

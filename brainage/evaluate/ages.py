@@ -1,0 +1,113 @@
+"""Predicted ages joined with the ages that a BIDS ``participants.tsv`` gives, and who was left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import pandas as pd
+
+from brainage.data.participants import OLDEST, parse_participants
+from brainage.data.tables import read_table, with_bids_ids
+from brainage.errors import InputError
+
+
+@dataclass(frozen=True)
+class JoinedAges:
+    """What can be evaluated, and what could not.
+
+    Attributes:
+        table: one row a scan with ``participant_id, session_id, age, predicted_age, status, sex, site``;
+            ages in years, ``session_id``, ``sex`` and ``site`` empty where unknown.
+        failed: rows of the ages file without a prediction.
+        without_age: predicted rows whose participant has no usable chronological age.
+        not_predicted: participants with an age that no row of the ages file names.
+        notes: sentences on how the files were read (months converted, one age for all sessions, ...).
+    """
+
+    table: pd.DataFrame
+    failed: int
+    without_age: int
+    not_predicted: int
+    notes: tuple[str, ...]
+
+
+def read_predictions(path: str | PathLike[str]) -> pd.DataFrame:
+    """Rows of the file that ``brainage predict`` writes, ids as text and ``predicted_age`` in years.
+
+    Raises:
+        InputError: no such file, no table, no ``participant_id`` or ``predicted_age``, a prediction that
+            is no age, or the same scan twice.
+    """
+    path = Path(path)
+    table = read_table(path)
+    for column in ("participant_id", "predicted_age"):
+        if column not in table:
+            raise InputError(
+                path, f"no column {column}", "the file that brainage predict writes", "give that file"
+            )
+    table = with_bids_ids(table, path)
+    text = table["predicted_age"]
+    table["predicted_age"] = pd.to_numeric(text, errors="coerce")
+    wrong = text.ne("") & ~table["predicted_age"].between(-OLDEST, 2 * OLDEST)
+    if wrong.any():
+        raise InputError(
+            path, f"predicted_age {text[wrong].iloc[0]!r}", "a number of years", "correct or remove that row"
+        )
+    if "status" not in table:
+        table["status"] = "ok"
+    table.loc[table["predicted_age"].isna(), "status"] = "failed"
+    scan = [column for column in ("participant_id", "session_id", "path") if column in table]
+    twice = table.duplicated(scan)
+    if twice.any():
+        who = table.loc[twice, "participant_id"].iloc[0] or "a row without an id"
+        raise InputError(
+            path, f"the same scan of {who} twice", "one row for each scan", "remove one of the two"
+        )
+    return table
+
+
+def join_ages(ages: str | PathLike[str], participants: str | PathLike[str]) -> JoinedAges:
+    """Pair each prediction with its participant's age, by session too where both files name sessions.
+
+    Raises:
+        InputError: either file cannot be used, or nothing is left to compare.
+    """
+    predictions = read_predictions(ages)
+    people, notes = parse_participants(participants)
+    keys = ["participant_id"]
+    if (people["session_id"] != "").any():
+        keys.append("session_id")
+    else:
+        people = people.drop(columns="session_id")
+        if predictions.loc[predictions["session_id"] != "", "participant_id"].duplicated().any():
+            notes.append(
+                "one age for all sessions of a participant, since participants.tsv names no sessions"
+            )
+    predicted = predictions[predictions["status"] != "failed"]
+    table = predicted.merge(people, on=keys, how="left", suffixes=("_predicted", ""), validate="many_to_one")
+    usable = table["age"].notna()
+    tried = predictions[keys].drop_duplicates()
+    reached = people.dropna(subset="age").merge(tried, on=keys, how="left", indicator=True)
+    if not usable.any():
+        raise InputError(
+            ages,
+            f"{len(predictions)} rows of which none has both a prediction and an age",
+            f"participants that {Path(participants).name} names with an age",
+            "check the ids of the two files",
+        )
+    columns = ["participant_id", "session_id", "age", "predicted_age", "status", "sex", "site"]
+    return JoinedAges(
+        table=table.loc[usable, columns].fillna({"sex": "", "site": ""}).reset_index(drop=True),
+        failed=int((predictions["status"] == "failed").sum()),
+        without_age=int((~usable).sum()),
+        not_predicted=int((reached["_merge"] == "left_only").sum()),
+        notes=tuple(notes),
+    )
+
+
+def is_simulated(bids_dir: str | PathLike[str]) -> bool:
+    """Whether ``dataset_description.json`` of a BIDS folder calls the data simulated."""
+    description = Path(bids_dir) / "dataset_description.json"
+    return description.is_file() and "simulat" in description.read_text("utf-8", errors="replace").lower()
