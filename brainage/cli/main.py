@@ -9,6 +9,7 @@ import typer
 from brainage import __version__
 from brainage.cli.evaluate import evaluate
 from brainage.cli.info import info
+from brainage.cli.report import report
 from brainage.cli.terminal import Debug, Quiet, Talk, Verbose, command
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _function in (evaluate, info):
+for _function in (evaluate, info, report):
     app.command(_function.__name__)(command(_function))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from os import PathLike
 
 import numpy as np
@@ -13,20 +14,18 @@ from brainage.files import replacing
 _POINT, _LINE, _MEAN = "#1f5a99", "#444444", "#a4501a"
 
 
-def save_age_scatter(
-    path: str | PathLike[str],
+def age_scatter(
     age: ArrayLike,
     predicted: ArrayLike,
     *,
     title: str = "Predicted against chronological age",
     simulated: bool = False,
-) -> None:
-    """Write a PNG of ``predicted`` (N,) against ``age`` (N,), both in years, on equal axes.
+) -> bytes:
+    """PNG of ``predicted`` (N,) against ``age`` (N,), both in years, on equal axes.
 
     The dashed line is perfect agreement, the dotted one the cohort's mean age.
 
     Args:
-        path: the PNG to write.
         age: chronological ages.
         predicted: predicted ages.
         title: heading of the plot.
@@ -48,5 +47,15 @@ def save_age_scatter(
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9, loc="upper left")
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=150)
+    return png.getvalue()
+
+
+def save_age_scatter(
+    path: str | PathLike[str], age: ArrayLike, predicted: ArrayLike, *, simulated: bool = False
+) -> None:
+    """Write ``age_scatter`` to ``path``."""
+    png = age_scatter(age, predicted, simulated=simulated)
     with replacing(path) as partial:
-        figure.savefig(partial, format="png", dpi=150)
+        partial.write_bytes(png)

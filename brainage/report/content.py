@@ -1,0 +1,185 @@
+"""What a report says, gathered from the files that ``predict``, ``evaluate`` and ``train`` leave."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from brainage.data.participants import parse_participants
+from brainage.evaluate.ages import read_predictions
+from brainage.report.regions import RegionRow, region_rows
+
+logger = logging.getLogger("brainage")
+
+# Shown elsewhere on the page, so not repeated among a scan's quality figures.
+_KNOWN = {
+    "participant_id",
+    "session_id",
+    "path",
+    "predicted_age",
+    "status",
+    "message",
+    "interval_low",
+    "interval_high",
+    "interval_level",
+}
+_VERSION_WORDS = ("model", "fingerprint", "version", "checkpoint")
+_SCAN_SUFFIXES = (".nii.gz", ".nii")
+
+
+@dataclass(frozen=True)
+class ScanEntry:
+    """One scan of a report; ages in years, ``None`` where unknown."""
+
+    participant_id: str
+    session_id: str
+    file_name: str
+    status: str
+    message: str
+    predicted_age: float | None
+    interval: tuple[float, float] | None
+    age: float | None
+    quality: Mapping[str, str] = field(default_factory=dict)
+    mosaic: Path | None = None
+    regions: tuple[RegionRow, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return " ".join(part for part in (self.participant_id, self.session_id) if part) or self.file_name
+
+    @property
+    def gap(self) -> float | None:
+        if self.predicted_age is None or self.age is None:
+            return None
+        return self.predicted_age - self.age
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """All scans of a report and the versions that made their numbers."""
+
+    scans: tuple[ScanEntry, ...]
+    versions: Mapping[str, tuple[str, ...]]
+
+    def count(self, status: str) -> int:
+        return sum(scan.status == status for scan in self.scans)
+
+    @property
+    def has_ages(self) -> bool:
+        return any(scan.age is not None for scan in self.scans)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Round bounds, in years, that hold every age and interval of the cohort."""
+        values = [
+            value
+            for scan in self.scans
+            for value in (scan.predicted_age, scan.age, *(scan.interval or ()))
+            if value is not None
+        ]
+        if not values:
+            return 0.0, 100.0
+        return 10.0 * math.floor(min(values) / 10), 10.0 * math.floor(max(values) / 10) + 10
+
+
+def collect_cohort(
+    ages: str | PathLike[str],
+    participants: str | PathLike[str] | None = None,
+    maps: str | PathLike[str] | None = None,
+) -> Cohort:
+    """Gather what the rows of an ages file and the folders of maps hold.
+
+    Args:
+        ages: the CSV of ``brainage predict``.
+        participants: BIDS ``participants.tsv`` with chronological ages.
+        maps: the folder given to ``brainage predict --maps``.
+
+    Raises:
+        InputError: a file cannot be used.
+    """
+    table = read_predictions(ages)
+    known_ages = _chronological_ages(participants) if participants is not None else {}
+    scans = []
+    for row in table.to_dict("records"):
+        text = {str(name): value for name, value in row.items()}
+        who, session = text["participant_id"], text["session_id"]
+        mosaic = _file_of_scan(maps, text, "_mosaic.png")
+        regions = _file_of_scan(maps, text, "_regions.tsv")
+        scans.append(
+            ScanEntry(
+                participant_id=who,
+                session_id=session,
+                file_name=Path(text.get("path", "")).name,
+                status=text["status"],
+                message=text.get("message", ""),
+                predicted_age=_number(text["predicted_age"]),
+                interval=_interval(text),
+                age=known_ages.get((who, session), known_ages.get((who, ""))),
+                quality=_quality(text),
+                mosaic=mosaic,
+                regions=tuple(region_rows(regions)) if regions else (),
+            )
+        )
+    return Cohort(tuple(scans), _versions(table))
+
+
+def _chronological_ages(participants: str | PathLike[str]) -> dict[tuple[str, str], float]:
+    people, notes = parse_participants(participants)
+    for note in notes:
+        logger.info("%s: %s", Path(participants).name, note)
+    people = people.dropna(subset="age")
+    keys = zip(people["participant_id"], people["session_id"], strict=True)
+    return dict(zip(keys, people["age"], strict=True))
+
+
+def _file_of_scan(maps: str | PathLike[str] | None, row: Mapping[str, Any], ending: str) -> Path | None:
+    """The scan's file under ``maps/sub-X[_ses-Y]``; by its full name where the folder holds several."""
+    if maps is None:
+        return None
+    folder = Path(maps) / "_".join(part for part in (row["participant_id"], row["session_id"]) if part)
+    found = sorted(folder.glob(f"*{ending}")) if folder.is_dir() else []
+    if len(found) <= 1:
+        return found[0] if found else None
+    stem = Path(row.get("path", "")).name
+    for suffix in _SCAN_SUFFIXES:
+        stem = stem.removesuffix(suffix)
+    matching = [path for path in found if stem.startswith(path.name.removesuffix(ending))]
+    return max(matching, key=lambda path: len(path.name), default=None)
+
+
+def _interval(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    low, high = _number(row.get("interval_low")), _number(row.get("interval_high"))
+    return None if low is None or high is None else (low, high)
+
+
+def _quality(row: Mapping[str, Any]) -> dict[str, str]:
+    """The row's other figures, rounded for reading."""
+    figures = {}
+    for name, value in row.items():
+        if name in _KNOWN or value == "" or any(word in name.lower() for word in _VERSION_WORDS):
+            continue
+        number = _number(value)
+        figures[name.replace("_", " ")] = str(value) if number is None else f"{number:.4g}"
+    return figures
+
+
+def _versions(table: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Distinct values of the columns that say which model and preprocessing made the numbers."""
+    names = [name for name in table if any(word in str(name).lower() for word in _VERSION_WORDS)]
+    found = {str(name).replace("_", " "): tuple(sorted(set(table[name]) - {""})) for name in names}
+    return {name: values for name, values in found.items() if values}
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
