@@ -10,6 +10,7 @@ from brainage import __version__
 from brainage.cli.evaluate import evaluate
 from brainage.cli.info import info
 from brainage.cli.report import report
+from brainage.cli.simulate import simulate
 from brainage.cli.terminal import Debug, Quiet, Talk, Verbose, command
 
 app = typer.Typer(
@@ -21,7 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _function in (evaluate, info, report):
+for _function in (evaluate, info, report, simulate):
     app.command(_function.__name__)(command(_function))
 
 
