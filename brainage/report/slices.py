@@ -81,9 +81,9 @@ def draw_slice(axes: Axes, cut: Slice, t1: np.ndarray, box: np.ndarray, zooms: n
     half = max((box[1:, 1] - box[1:, 0]) * zooms[1:]) / 2
     middle = (extent[2] + extent[3]) / 2
     axes.set(xticks=[], yticks=[], facecolor="black")
+    # Limits that are set stay. An inverted axis would be turned back by the next image drawn on it, and
+    # left would be right.
     axes.set(xlim=extent[1::-1], ylim=(middle - half, middle + half))
-    # Without this a map drawn over it would turn the picture back: left would be right.
-    axes.autoscale(False)
     axes.spines[:].set_visible(False)
     for x, letter, align in zip(
         (0.03, 0.97), "AP" if cut.axis == 0 else "RL", ("left", "right"), strict=True
