@@ -157,7 +157,8 @@ def rules(t: Template) -> dict[str, np.ndarray]:
     cingulate = ~white & (a < 13) & (near(CALLOSUM, y, z) < 14)
     behind = np.where(a < 24, at(PARIETO_OCCIPITAL_MEDIAL, z), at(PARIETO_OCCIPITAL_LATERAL, z))
     temporal = (z < at(SYLVIAN, y)) & (y < 24) & ((a > 24) | (y < 4))
-    temporal &= (a > 30) | (z < -24) | (y < -2)
+    temporal &= (a > 30) | (z < -24) | ((y < -2) & ((a > 26) | (z < -8)))
+    trigone = (a > 8) & (a < 30) & (y < -24) & (y > -50) & (z > -8) & (z < 20)
     cortex = t.t1 > 0
     return {
         "third and fourth ventricle": third | fourth,
@@ -172,7 +173,7 @@ def rules(t: Template) -> dict[str, np.ndarray]:
         "basal ganglia, rest": deep,
         "cingulate cortex": cortex & cingulate,
         "anterior white matter": white & (y > -14),
-        "posterior white matter": white,
+        "posterior white matter": white | trigone,
         "occipital lobe": cortex & (y < behind),
         "temporal lobe": cortex & temporal,
         "parietal lobe": cortex & (y < at(CENTRAL_SULCUS, a)),

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from brainage import __version__
+from brainage.cli.atlas import atlas
 from brainage.cli.evaluate import evaluate
 from brainage.cli.info import info
 from brainage.cli.report import report
@@ -22,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _function in (evaluate, info, report, simulate):
+for _function in (atlas, evaluate, info, report, simulate):
     app.command(_function.__name__)(command(_function))
 
 

@@ -35,7 +35,7 @@ from brainage.report.slices import (
 
 _PAPER, _INK, _QUIET, _BADGE = "#0b0e13", "#f2f4f7", "#aab4c0", "#ffd166"
 # Distinct hues for the regional experts, in the order of the groups, and then for the free ones.
-_EXPERT_COLOURS = (
+EXPERT_COLOURS = (
     *("#4e9de6", "#5ad1c2", "#f2a541", "#b07cf0", "#ef6f8f", "#f7e463", "#3a63d8", "#d9d9d9", "#7fc96b"),
     *("#ff8a5c", "#c9a27e", "#e05bd0", "#8ea6b8", "#a8e05f", "#c04a4a", "#6f7bd1"),
 )
@@ -205,7 +205,7 @@ def _sequential(data: np.ndarray) -> tuple[Colormap, Normalize]:
 
 
 def _categories(names: Sequence[str]) -> tuple[Colormap, Normalize]:
-    colours = [_EXPERT_COLOURS[i % len(_EXPERT_COLOURS)] for i in range(len(names))]
+    colours = [EXPERT_COLOURS[i % len(EXPERT_COLOURS)] for i in range(len(names))]
     return ListedColormap(colours), Normalize(0.5, len(names) + 0.5)
 
 
