@@ -1,0 +1,171 @@
+"""The one chain that every scan goes through, for training and for prediction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from monai.transforms import Compose
+
+from brainage import __version__
+from brainage.anatomy.grid import MODEL_GRID, SPACE
+from brainage.config import PreprocessRecipe
+from brainage.data.cohort import Scan
+from brainage.errors import BrainageError, InputError
+from brainage.files import sha256_of
+from brainage.preprocess.brain_extraction import BrainExtractiond
+from brainage.preprocess.geometry import to_original
+from brainage.preprocess.load import LoadScand
+from brainage.preprocess.n4 import N4BiasCorrectiond
+from brainage.preprocess.normalize import NormalizeIntensityd
+from brainage.preprocess.outputs import (
+    PreprocessedScan,
+    is_done,
+    output_paths,
+    read_preprocessed,
+    sidecar_of,
+    write_outputs,
+)
+from brainage.preprocess.qc import MeasureQualityd, judge
+from brainage.preprocess.registration import RegisterToTemplated
+from brainage.preprocess.resample import ResampleToModelGridd
+
+# Raise it whenever a change anywhere in the chain changes its volumes: models and volumes of another
+# version are told apart by it.
+CHAIN_VERSION = 1
+
+
+class QualityError(InputError):
+    """A scan was preprocessed but the figures say that it went wrong.
+
+    Attributes:
+        qc: the figures.
+    """
+
+    qc: Mapping[str, float] = {}
+
+
+def preprocess_chain(recipe: PreprocessRecipe) -> Compose:
+    """From ``{"image": path}`` to a volume on the model grid; the keys are described where they are added."""
+    return Compose(
+        [
+            LoadScand("image"),
+            N4BiasCorrectiond("image", shrink_mm=recipe.n4_shrink_mm),
+            BrainExtractiond(mode=recipe.brain_extraction),
+            RegisterToTemplated(),
+            ResampleToModelGridd(),
+            MeasureQualityd(),
+            NormalizeIntensityd(),
+        ]
+    )
+
+
+def fingerprint(recipe: PreprocessRecipe) -> str:
+    """16 hexadecimal digits: volumes are comparable if theirs are equal."""
+    settings = {
+        "chain": CHAIN_VERSION,
+        "space": SPACE,
+        "shape": MODEL_GRID.shape,
+        "affine": MODEL_GRID.affine.tolist(),
+        "recipe": recipe.model_dump(mode="json"),
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def preprocess_scan(
+    scan: Scan, out_dir: str | PathLike[str], recipe: PreprocessRecipe, force: bool = False
+) -> PreprocessedScan:
+    """Take one scan through the chain and write what comes out of it.
+
+    Args:
+        scan: raw, with or without skull.
+        out_dir: folder of the derivatives.
+        recipe: what may vary.
+        force: do it again, though whole outputs of the same file, version and settings are there.
+
+    Raises:
+        InputError: the scan cannot be used. ``QualityError`` if that is known only from the result.
+    """
+    if not scan.path.is_file():
+        preprocess_chain(recipe).transforms[0]({"image": scan.path})  # says what is wrong
+    source, mark = sha256_of(scan.path), fingerprint(recipe)
+    volume_path, _ = output_paths(scan, out_dir)
+    if not force and is_done(scan, out_dir, mark, source):
+        return read_preprocessed(volume_path)
+    # From here on, what an earlier run left is out of date.
+    sidecar_of(volume_path).unlink(missing_ok=True)
+    data = _run(preprocess_chain(recipe), scan)
+    qc = {name: float(value) for name, value in data["qc"].items()}
+    doubts, failures = judge(qc)
+    if failures:
+        error = QualityError(
+            scan.path, "; ".join(failures), "a T1-weighted scan of a whole brain", "look at it in a viewer"
+        )
+        error.qc = qc
+        raise error
+    mask = to_original(data["brain_mask"][0].cpu().numpy(), data["native_affine"])
+    facts: dict[str, Any] = {
+        "Sources": [_relative_source(scan)],
+        "SourceSHA256": source,
+        "SpatialReference": SPACE,
+        "SkullStripped": True,
+        "Stripped": bool(data["stripped"]),
+        "NativeToMNI": np.asarray(data["native_to_mni"], dtype=float).tolist(),
+        "NativeShape": [int(size) for size in data["native_shape"]],
+        "NativeAffine": np.asarray(data["native_affine"], dtype=float).tolist(),
+        "QC": {name: float(f"{value:.5g}") for name, value in qc.items()},
+        "Warnings": [*data["warnings"], *doubts],
+        "Fingerprint": mark,
+        "ChainVersion": CHAIN_VERSION,
+        "Recipe": recipe.model_dump(mode="json"),
+        "SoftwareVersions": software_versions(),
+    }
+    return write_outputs(scan, out_dir, data["volume"][0].cpu().numpy(), mask, facts)
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what computes the volumes."""
+    names = ("monai", "nibabel", "nilearn", "numpy", "scipy", "SimpleITK", "torch")
+    return {"brainage": __version__, **{name: version(name) for name in names}}
+
+
+def _run(chain: Compose, scan: Scan) -> dict[str, Any]:
+    try:
+        return chain({"image": scan.path})
+    except Exception as error:
+        # Compose wraps what a transform raises.
+        causes = [error]
+        while causes[-1].__cause__ is not None and len(causes) < 10:
+            causes.append(causes[-1].__cause__)
+        for cause in reversed(causes):
+            if isinstance(cause, BrainageError):
+                raise cause from None
+        root = causes[-1]
+        if isinstance(root, MemoryError):
+            raise InputError(
+                scan.path, "too many voxels for this machine's memory", "a scan at 0.5 to 3 mm", "resample it"
+            ) from error
+        # SimpleITK knows only RuntimeError.
+        if isinstance(root, ValueError) or "itk::" in str(root):
+            said = " ".join(str(root).rpartition("ITK ERROR:")[2].split())
+            raise InputError(
+                scan.path,
+                f"a scan on which preprocessing failed: {said}",
+                "a T1-weighted scan of a whole brain",
+                "look at it in a viewer",
+            ) from error
+        raise root from None
+
+
+def _relative_source(scan: Scan) -> str:
+    """The path from the BIDS folder on; a bare name for a file that lies in none."""
+    parts = scan.path.absolute().parts
+    if scan.participant_id in parts[:-1]:
+        start = len(parts) - 1 - parts[::-1].index(scan.participant_id)
+        return "/".join(parts[start:])
+    return scan.path.name
