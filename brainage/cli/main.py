@@ -10,9 +10,12 @@ from brainage import __version__
 from brainage.cli.atlas import atlas
 from brainage.cli.evaluate import evaluate
 from brainage.cli.info import info
+from brainage.cli.predict import predict
+from brainage.cli.preprocess import preprocess
 from brainage.cli.report import report
 from brainage.cli.simulate import simulate
 from brainage.cli.terminal import Debug, Quiet, Talk, Verbose, command
+from brainage.cli.train import train
 
 app = typer.Typer(
     name="brainage",
@@ -23,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _function in (atlas, evaluate, info, report, simulate):
+for _function in (atlas, evaluate, info, predict, preprocess, report, simulate, train):
     app.command(_function.__name__)(command(_function))
 
 

@@ -10,15 +10,20 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from brainage.errors import BrainageError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 logger = logging.getLogger("brainage")
+
+ItemT = TypeVar("ItemT")
 
 Debug = Annotated[bool, typer.Option("--debug", help="Say everything, and show the traceback of an error.")]
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more.")]
@@ -48,10 +53,9 @@ def configure_logging(verbosity: int) -> None:
     """
     handler: logging.Handler
     if sys.stderr.isatty():
-        from rich.console import Console
         from rich.logging import RichHandler
 
-        handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
+        handler = RichHandler(console=_stderr(), show_path=False, log_time_format="%H:%M:%S")
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
@@ -64,6 +68,36 @@ def configure_logging(verbosity: int) -> None:
     library_warnings = logging.getLogger("py.warnings")
     library_warnings.propagate = False
     library_warnings.handlers = [handler] if verbosity > 0 else [logging.NullHandler()]
+
+
+@functools.lru_cache(maxsize=1)
+def _stderr() -> Console:
+    """The one console of logs and progress bars, so that they do not write over each other."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def progress(items: Iterable[ItemT], title: str, total: int | None = None) -> Iterator[ItemT]:
+    """Pass items on and tell how many have come: a bar on a terminal, lines of the log elsewhere.
+
+    Args:
+        items: to pass on.
+        title: what is being done to them.
+        total: how many there will be, for items without a length.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    if not sys.stderr.isatty() or not logger.isEnabledFor(logging.INFO):
+        for count, item in enumerate(items, 1):
+            yield item
+            logger.info("%s: %d%s", title, count, "" if total is None else f" of {total}")
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_stderr(), transient=True) as bar:
+        yield from bar.track(items, total, description=title)
 
 
 def command(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -75,13 +75,13 @@ def find_scans(bids_dir: str | PathLike[str]) -> tuple[list[Scan], list[Problem]
             continue
         name = output_entities(scan.entities)
         if name in seen:
-            error = InputError(
+            clash = InputError(
                 path,
                 f"the same entities as {seen[name].name}",
                 "one file for each scan",
                 "remove or rename one of them; the other one was used",
             )
-            problems.append(Problem(path, str(error)))
+            problems.append(Problem(path, str(clash)))
             continue
         seen[name] = path
         scans.append(scan)

@@ -139,7 +139,7 @@ def _run(chain: Compose, scan: Scan) -> dict[str, Any]:
         return chain({"image": scan.path})
     except Exception as error:
         # Compose wraps what a transform raises.
-        causes = [error]
+        causes: list[BaseException] = [error]
         while causes[-1].__cause__ is not None and len(causes) < 10:
             causes.append(causes[-1].__cause__)
         for cause in reversed(causes):

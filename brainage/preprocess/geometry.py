@@ -90,7 +90,7 @@ def _affine(header: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, list[str]
     warnings = []
     if broken or len(usable) < (sform is not None) + (qform is not None):
         warnings.append("one of the two affines is degenerate, so the other one was used")
-    elif len(usable) == 2 and not _agree(sform, qform):
+    elif len(usable) == 2 and not _agree(*usable):
         warnings.append("sform and qform disagree, so the sform was used")
     return usable[0], warnings
 

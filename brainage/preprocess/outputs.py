@@ -112,7 +112,7 @@ def find_preprocessed(folder: str | PathLike[str]) -> list[Path]:
     name = f"*{VOLUME_END}.nii.gz"
     found = {*folder.glob(name), *folder.glob(f"sub-*/anat/{name}"), *folder.glob(f"sub-*/ses-*/anat/{name}")}
     found |= {*folder.glob(f"anat/{name}"), *folder.glob(f"ses-*/anat/{name}")}
-    return sorted(path for path in found if is_preprocessed(path))
+    return sorted(path for path in found if path.name[0] != "." and is_preprocessed(path))
 
 
 def write_outputs(
@@ -240,7 +240,7 @@ def describe_dataset(out_dir: str | PathLike[str]) -> None:
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
-        image = nib.load(path)
+        image = nib.Nifti1Image.from_filename(path)
         return image.get_fdata(dtype=np.float32), image.affine
     except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
         raise InputError(

@@ -40,12 +40,10 @@ LIMITS = (
         "registration_ncc",
         (0.45, _INF),
         (0.2, _INF),
-        "the brain hardly resembles the template after alignment",
+        "the aligned brain hardly resembles the template",
     ),
     Limit("brain_volume_ml", (700, 2200), (300, 3500), "the brain mask has an unlikely size"),
-    Limit(
-        "mask_in_template", (0.85, _INF), (0.6, _INF), "the brain mask reaches beyond the template's brain"
-    ),
+    Limit("mask_in_template", (0.85, _INF), (0.6, _INF), "the mask reaches beyond the template's brain"),
     Limit("template_covered", (0.80, _INF), (0.5, _INF), "part of the brain is missing"),
     Limit("scale", (0.7, 2.2), (0.4, 3.5), "alignment changed the brain's volume by an unlikely factor"),
     Limit("stretch", (0, 1.4), (0, 2.0), "alignment stretched one axis much more than another"),
