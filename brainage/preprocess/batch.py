@@ -23,6 +23,7 @@ from brainage.preprocess.chain import QualityError, preprocess_scan
 
 logger = logging.getLogger("brainage")
 
+Row = dict[str, Any]
 COLUMNS = ("participant_id", "session_id", "path", "status", "message", "seconds")
 
 
@@ -32,7 +33,7 @@ def preprocess_many(
     recipe: PreprocessRecipe,
     jobs: int = 1,
     force: bool = False,
-) -> Generator[dict[str, Any], None, None]:
+) -> Generator[Row, None, None]:
     """Preprocess scans, yielding a row for ``status.tsv`` as each one ends.
 
     Args:
@@ -71,7 +72,7 @@ def preprocess_many(
 
 def preprocess_row(
     scan: Scan, out_dir: str | PathLike[str], recipe: PreprocessRecipe, force: bool = False
-) -> dict[str, Any]:
+) -> Row:
     """Preprocess one scan; its row says what became of it. Raises nothing for what is wrong with it."""
     start = time.monotonic()
     row = _row(scan)
@@ -93,12 +94,12 @@ def preprocess_row(
     return row | {name: f"{value:.4g}" for name, value in qc.items()}
 
 
-def problem_row(problem: Problem) -> dict[str, Any]:
+def problem_row(problem: Problem) -> Row:
     """The row of a file that could not even be taken as a scan."""
     return _row(Scan(problem.path, "", "")) | {"status": "failed", "message": problem.message}
 
 
-def write_status(path: Path, rows: Iterable[dict[str, Any]], root: Path, keep_others: bool = False) -> None:
+def write_status(path: Path, rows: Iterable[Row], root: Path, keep_others: bool = False) -> None:
     """Write ``status.tsv``: one row a file, sorted by path, with paths from ``root`` on.
 
     Args:
@@ -125,9 +126,7 @@ def write_status(path: Path, rows: Iterable[dict[str, Any]], root: Path, keep_ot
         )
 
 
-def _in_pool(
-    scans: Sequence[Scan], arguments: tuple[Any, ...], jobs: int
-) -> Generator[dict[str, Any], None, None]:
+def _in_pool(scans: Sequence[Scan], arguments: tuple[Any, ...], jobs: int) -> Generator[Row, None, None]:
     # Spawned, not forked: ITK's and torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
@@ -150,8 +149,8 @@ def _start_worker() -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
-def _row(scan: Scan) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(COLUMNS, "")
+def _row(scan: Scan) -> Row:
+    row: Row = dict.fromkeys(COLUMNS, "")
     return row | {
         "participant_id": scan.participant_id,
         "session_id": scan.session_id,
