@@ -33,8 +33,9 @@ _CODES = ("RAS", "LAS", "PSR", "LPS", "ASR", "RSA", "SPL")
 
 # Spread (standard deviation) of a person's own log volumes about those of the age.
 SPREAD = {"ventricle": 0.15, "sulci": 0.10, "tissue": 0.03, "side": 0.02}
-WHITE_DARKENS = 0.0010  # of white matter's intensity a year
-_CONTRAST = ((0.0, 0.25, 0.68, 0.95, 1.2), (0.03, 0.09, 0.55, 0.93, 1.1))  # template -> scan
+WHITE_DARKENS = 0.0018  # of white matter's intensity a year
+_CONTRAST = ((0.0, 0.25, 0.68, 0.95, 1.2), (0.03, 0.12, 0.62, 0.93, 1.1))  # template -> scan
+_OUTLINE = 0.2  # of the template's brain, as in nilearn's mask
 _TISSUE_OVER_FLUID = 0.45  # grey matter less fluid, of a scan
 
 
@@ -73,19 +74,20 @@ def simulate_scan(
     by_age = {name: rates.get(base_name(name), 0.0) * (age - REFERENCE_AGE) for name in own}
     change = {name: by_age[name] + own[name] for name in own}
     sulci = widened_sulci(anatomy, change)
-    shape_of_own = variation(rng, 14.0, 1.6) + variation(rng, 7.0, 0.6)
+    shape_of_own = variation(rng, 14.0, 1.2) + variation(rng, 7.0, 0.4)
     back = deformation(growth_map(anatomy, change), shape_of_own)
     mni_to_native = _pose(rng, 1.0 + (0.02 if sex == "M" else -0.02))
     shape, affine = _stored_grid(rng, index, mni_to_native)
-    darker = WHITE_DARKENS * (age - REFERENCE_AGE) + 0.01 * rng.standard_normal()
+    fainter = WHITE_DARKENS * (age - REFERENCE_AGE) + 0.01 * rng.standard_normal()
+    darker = _TISSUE_OVER_FLUID * (sulci - anatomy.sulci) + np.float32(fainter) * anatomy.white
     to_work = np.linalg.inv(WORK_GRID.affine) @ np.linalg.inv(mni_to_native) @ affine
-    values = _render(to_work, shape, back, sulci - anatomy.sulci, darker)
+    values = _render(to_work, shape, back, darker)
     image = nib.Nifti1Image(_scanned(rng, values), affine)
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")
     image.header.set_xyzt_units("mm", "sec")
     image.header["descrip"] = b"simulated by brainage; no person's scan"
-    before = true_volumes(anatomy, np.zeros_like(back), anatomy.sulci)
+    before = _template_volumes()
     after = true_volumes(anatomy, back, sulci)
     truth = pd.DataFrame(
         {
@@ -149,34 +151,42 @@ def _stored_grid(
 
 
 @lru_cache(maxsize=1)
-def _template_t1() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """T1 template at 1 mm, sharpened (an average of many brains is blurred), its brain mask, its affine."""
+def _template_t1() -> tuple[np.ndarray, np.ndarray]:
+    """T1 template, 1 mm, and its affine."""
     image = load_mni152_template(resolution=1)
-    t1 = image.get_fdata(dtype=np.float32)
-    mask = t1 > 0.2
-    sharp = t1 + 0.7 * (t1 - ndimage.gaussian_filter(t1, 2.0))
-    # From the contrast of the average to that of one scan: fluid, grey and white matter.
-    return np.interp(sharp, *_CONTRAST).astype(np.float32), mask, image.affine
+    return image.get_fdata(dtype=np.float32), image.affine
 
 
-def _render(
-    to_work: np.ndarray, shape: tuple[int, ...], back: np.ndarray, wetter: np.ndarray, darker: float
-) -> np.ndarray:
-    """Intensities in [0, 1.1] on the stored grid; 0 outside the brain."""
-    t1, mask, affine = _template_t1()
-    brain = template_anatomy().labels > 0
-    near = ndimage.binary_dilation(brain, iterations=4)
-    voxels = np.argwhere(
-        ndimage.affine_transform(near.astype(np.uint8), to_work, output_shape=shape, order=0) > 0
-    ).T
+@lru_cache(maxsize=1)
+def _near_the_brain() -> np.ndarray:
+    """Voxels of ``WORK_GRID`` that a deformed brain may reach."""
+    return ndimage.binary_dilation(template_anatomy().labels > 0, iterations=4).astype(np.uint8)
+
+
+@lru_cache(maxsize=1)
+def _template_volumes() -> dict[str, float]:
+    anatomy = template_anatomy()
+    return true_volumes(anatomy, np.zeros((3, *anatomy.labels.shape), np.float32), anatomy.sulci)
+
+
+def _render(to_work: np.ndarray, shape: tuple[int, ...], back: np.ndarray, darker: np.ndarray) -> np.ndarray:
+    """Intensities in [0, 1.1] on the stored grid; 0 outside the brain.
+
+    Args:
+        to_work: (4, 4) voxel of the scan -> voxel of ``WORK_GRID``.
+        shape: of the scan.
+        back: the displacement of ``deformation``.
+        darker: what the template's intensities lose, on ``WORK_GRID``.
+    """
+    t1, affine = _template_t1()
+    near = ndimage.affine_transform(_near_the_brain(), to_work, output_shape=shape, order=0)
+    voxels = np.stack(np.nonzero(near))
     work = (to_work[:3, :3] @ voxels + to_work[:3, 3:]).astype(np.float32)
     work = work + np.stack([ndimage.map_coordinates(part, work, order=1, mode="nearest") for part in back])
-    to_t1 = np.linalg.inv(affine) @ WORK_GRID.affine
-    place = to_t1[:3, :3] @ work + to_t1[:3, 3:]
-    values = ndimage.map_coordinates(t1, place, order=1)
-    values -= _TISSUE_OVER_FLUID * ndimage.map_coordinates(wetter, work, order=1)
-    values *= 1 - darker * ndimage.map_coordinates(template_anatomy().white, work, order=1)
-    inside = ndimage.map_coordinates(mask.astype(np.float32), place, order=1) > 0.5
+    to_t1 = (np.linalg.inv(affine) @ WORK_GRID.affine).astype(np.float32)
+    values = ndimage.map_coordinates(t1, to_t1[:3, :3] @ work + to_t1[:3, 3:], order=1)
+    inside = values > _OUTLINE
+    values = np.interp(values, *_CONTRAST) - ndimage.map_coordinates(darker, work, order=1)
     out = np.zeros(shape, np.float32)
     out[tuple(voxels)] = np.where(inside, np.maximum(values, 0.03), 0)
     return out

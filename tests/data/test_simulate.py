@@ -13,6 +13,7 @@ from brainage.anatomy.projection import to_native
 from brainage.data import simulated_scan
 from brainage.data.aging import (
     RATES,
+    REFERENCE_AGE,
     SULCAL,
     base_name,
     deformation,
@@ -85,7 +86,7 @@ def test_truth_names_the_regions_of_the_atlas_and_their_rates(cohort, truth):
         assert list(rows["region"]) == names
     assert (truth["set_rate"] == [RATES[base_name(name)] for name in truth["region"]]).all()
     people = pd.read_csv(cohort / "participants.tsv", sep="\t").set_index("participant_id")
-    years = people.loc[truth["participant_id"], "age"].to_numpy() - 25
+    years = people.loc[truth["participant_id"], "age"].to_numpy() - REFERENCE_AGE
     np.testing.assert_allclose(truth["set_change"], truth["set_rate"] * years, atol=1e-6)
     described = json.loads((cohort / "simulation_truth.json").read_text())
     assert described["Seed"] == 5
@@ -144,7 +145,7 @@ def test_what_grows_on_the_left_lies_on_the_left_however_it_is_stored(monkeypatc
         return {**dict.fromkeys(names, 0.0), "lateral ventricle L": 0.9, SULCAL: 0.0}
 
     monkeypatch.setattr(simulated_scan, "_own_changes", left_only)
-    scan = simulate_scan(25.0, "F", index, 3)
+    scan = simulate_scan(REFERENCE_AGE, "F", index, 3)
     data = np.asarray(scan.image.dataobj)
     to_mni = np.linalg.inv(scan.mni_to_native) @ scan.image.affine
     dark = np.argwhere((data > 0) & (data < 0.3 * np.percentile(data[data > 0], 98)))
