@@ -1,0 +1,26 @@
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+
+from brainage.preprocess.n4 import N4BiasCorrectiond
+
+
+def spread_in_white_matter(array, inside):
+    return float(np.std(array[inside]) / np.mean(array[inside]))
+
+
+def test_a_known_field_is_removed_and_the_anatomy_stays(template):
+    clean = template.get_fdata(dtype=np.float32)
+    axes = np.meshgrid(*(np.linspace(-1, 1, size) for size in clean.shape), indexing="ij")
+    field = np.exp(0.35 * axes[0] + 0.3 * axes[1] * axes[2] - 0.25 * axes[2] ** 2).astype(np.float32)
+    tensor = MetaTensor(torch.from_numpy(clean * field)[None], affine=torch.from_numpy(template.affine))
+    result = N4BiasCorrectiond("image")({"image": tensor})["image"]
+    corrected = result[0].numpy()
+    white = clean > np.percentile(clean[clean > 0], 75)
+    before = spread_in_white_matter(clean * field / clean.clip(1), white)
+    after = spread_in_white_matter(corrected / clean.clip(1), white)
+    assert before > 0.1
+    assert after < 0.4 * before
+    assert (corrected[clean == 0] == 0).all()
+    assert np.corrcoef(corrected[clean > 0], clean[clean > 0])[0, 1] > 0.95
+    assert torch.equal(result.affine, tensor.affine)
