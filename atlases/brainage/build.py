@@ -87,7 +87,8 @@ def load_template() -> Template:
         for start, size in zip(MODEL_GRID.origin, MODEL_GRID.shape, strict=True)
     )
     x, y, z = np.meshgrid(*axes, indexing="ij")
-    return Template(*map(_reduced, loaders), a=np.abs(x), y=y, z=z, right=x > 0)
+    t1, grey, white = (_reduced(load) for load in loaders)
+    return Template(t1, grey, white, a=np.abs(x), y=y, z=z, right=x > 0)
 
 
 def _reduced(load: Callable[..., nib.Nifti1Image]) -> np.ndarray:

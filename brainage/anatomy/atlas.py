@@ -208,8 +208,12 @@ def _nearest_groups(rows: pd.DataFrame, labels: np.ndarray) -> list[str]:
     codes[shipped.regions["index"]] = [GROUPS.index(group) + 1 for group in shipped.regions["group"]]
     nearest = ndimage.distance_transform_edt(shipped.labels == 0, return_distances=False, return_indices=True)
     filled = codes[shipped.labels[tuple(nearest)]]
-    votes = [_counts(np.where(filled == code, labels, 0), rows) for code in range(1, len(GROUPS) + 1)]
-    return [GROUPS[best] for best in np.argmax(votes, axis=0)]
+    votes = np.array(
+        [_counts(np.where(filled == code, labels, 0), rows) for code in range(1, len(GROUPS) + 1)]
+    )
+    # Parcels of a cortex reach into the white matter under it; only what is mostly white matter is such.
+    votes[GROUPS.index("white_matter")] //= 2
+    return [GROUPS[best] for best in votes.argmax(axis=0)]
 
 
 def _counts(labels: np.ndarray, rows: pd.DataFrame) -> np.ndarray:

@@ -19,6 +19,13 @@ from brainage.data.simulated_scan import SPREAD, WHITE_DARKENS, simulate_scan
 from brainage.errors import ConfigError, InputError
 from brainage.files import replacing, write_json
 
+_README = """Simulated by brainage; no person's data.
+
+The ICBM152 template brain that nilearn carries, deformed so that its regions age at set rates, with
+individual variation, bias field, noise, and varied voxel size and orientation. Skull-stripped.
+What is true of each scan: simulation_truth.tsv and simulation_truth.json.
+"""
+
 YOUNGEST, OLDEST = 20.0, 85.0
 
 
@@ -134,12 +141,9 @@ def _describe(out: Path, people: pd.DataFrame, seed: int, rates: Mapping[str, fl
             },
         },
     )
-    (out / ".bidsignore").write_text("simulation_truth.*\n", "utf-8")
-    (out / "README").write_text(
-        "Simulated by brainage; no person's data. The ICBM152 template brain that nilearn carries, deformed "
-        "so that its regions age at set rates, with individual variation, bias field, noise, and varied "
-        "voxel size and orientation. What is true of each scan: simulation_truth.tsv and .json.\n",
-        "utf-8",
-    )
+    texts = {"README": _README, ".bidsignore": "simulation_truth.*\n"}
+    for name, text in texts.items():
+        with replacing(out / name) as partial:
+            partial.write_text(text, "utf-8")
     with replacing(out / "participants.tsv") as partial:
         people.to_csv(partial, sep="\t", index=False)
