@@ -22,9 +22,11 @@ from brainage.data.aging import (
     true_volumes,
     widened_sulci,
 )
+from brainage.data.cohort import find_scans
 from brainage.data.simulate import OLDEST, YOUNGEST, _people, simulate_cohort
 from brainage.data.simulated_scan import simulate_scan
 from brainage.errors import ConfigError, InputError
+from brainage.evaluate.ages import is_simulated
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,10 @@ def test_the_cohort_is_bids_and_says_that_it_is_simulated(cohort):
         assert (cohort / name / "anat" / f"{name}_T1w.nii.gz").is_file()
         assert json.loads((cohort / name / "anat" / f"{name}_T1w.json").read_text())["Simulated"] is True
     assert not list(cohort.rglob(".partial*"))
+    assert is_simulated(cohort)
+    scans, problems = find_scans(cohort)
+    assert [scan.participant_id for scan in scans] == list(people["participant_id"])
+    assert problems == []
 
 
 def test_scans_vary_in_orientation_and_voxel_size_and_are_stripped(cohort):
