@@ -17,6 +17,7 @@ ENDINGS = (".nii.gz", ".nii")
 _ENTITY = re.compile(r"([a-zA-Z]+)-([a-zA-Z0-9+]+)")
 # Descriptions under which other pipelines store a stripped but otherwise unchanged scan.
 _DESCRIPTIONS = ("", "brain")
+_OTHER_SUFFIXES = ("T2w", "FLAIR", "PDw", "T2star", "bold", "dwi", "sbref", "epi", "mask", "dseg", "probseg")
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,7 @@ def scan_of(path: str | PathLike[str]) -> Scan:
     try:
         return _bids_scan(path)
     except InputError:
-        suffix = stem.rpartition("_")[2]
-        if _entities_of(stem.rpartition("_")[0]) and suffix != "T1w":
+        if stem.rpartition("_")[2] in _OTHER_SUFFIXES:
             raise
     label = re.sub(r"[^a-zA-Z0-9]", "", stem.removeprefix("sub-"))
     if not label:

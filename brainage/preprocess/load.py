@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -117,6 +118,11 @@ def _open(path: Path) -> nib.Nifti1Image:
 
 def _values(image: nib.Nifti1Image, shape: tuple[int, ...], path: Path) -> np.ndarray:
     try:
+        if path.suffix.lower() == ".gz":
+            # nibabel stops reading before the checksum at the end.
+            with gzip.open(path) as stream:
+                while stream.read(1 << 24):
+                    pass
         with np.errstate(all="ignore"):
             return np.asarray(image.dataobj).astype(np.float32).reshape(shape)
     except (OSError, EOFError, ValueError, zlib.error) as error:

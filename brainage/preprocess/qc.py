@@ -35,16 +35,15 @@ class Limit:
 
 _INF = math.inf
 
+# Good scans measured so: registration_ncc 0.35 to 0.67 (0.51 and more in 95 % of 287 OASIS scans, the lowest
+# with large ventricles), grey_white_ratio 0.54 to 0.72, mask_in_template 0.78 to 0.93 (masks that keep the
+# fluid around the brain are the low ones), template_covered 0.95 to 1, stretch 1.02 to 1.2. A native adult
+# intracranial volume is 1.0 to 2.0 l, that of the template 1.9 l, hence the limits of volume and scale.
 LIMITS = (
-    Limit(
-        "registration_ncc",
-        (0.45, _INF),
-        (0.2, _INF),
-        "the aligned brain hardly resembles the template",
-    ),
-    Limit("brain_volume_ml", (700, 2200), (300, 3500), "the brain mask has an unlikely size"),
-    Limit("mask_in_template", (0.85, _INF), (0.6, _INF), "the mask reaches beyond the template's brain"),
-    Limit("template_covered", (0.80, _INF), (0.5, _INF), "part of the brain is missing"),
+    Limit("registration_ncc", (0.45, _INF), (0.2, _INF), "the aligned brain hardly resembles the template"),
+    Limit("brain_volume_ml", (700, 2300), (300, 3500), "the brain mask has an unlikely size"),
+    Limit("mask_in_template", (0.75, _INF), (0.55, _INF), "the mask reaches beyond the template's brain"),
+    Limit("template_covered", (0.90, _INF), (0.6, _INF), "part of the brain is missing"),
     Limit("scale", (0.7, 2.2), (0.4, 3.5), "alignment changed the brain's volume by an unlikely factor"),
     Limit("stretch", (0, 1.4), (0, 2.0), "alignment stretched one axis much more than another"),
     Limit("rotation_deg", (0, 45), (0, 180), "the head is turned far, as with wrong orientation codes"),

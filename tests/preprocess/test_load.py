@@ -1,0 +1,219 @@
+import re
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from brainage.errors import InputError
+from brainage.preprocess.load import LoadScand, read_scan
+
+
+def refused(path, words):
+    with pytest.raises(InputError, match=words) as caught:
+        read_scan(path)
+    sentence = str(caught.value)
+    assert sentence.startswith(path.name)
+    assert "\n" not in sentence
+    assert str(path.parent) not in sentence
+    assert sentence.endswith(".")
+    return sentence
+
+
+def header(**fields):
+    def change(image):
+        for name, value in fields.items():
+            image.header[name] = value
+
+    return change
+
+
+def test_a_good_scan_is_scaled_and_placed(save, noise):
+    path = save(noise)
+    array, affine, warnings = read_scan(path)
+    assert array.dtype == np.float32
+    assert array.shape == noise.shape
+    np.testing.assert_allclose(affine, np.diag([2, 2, 2, 1]))
+    assert warnings == []
+    np.testing.assert_allclose(array / array.max(), noise / noise.max(), rtol=1e-5)
+    assert np.percentile(array, 99.9) == pytest.approx(1000, rel=1e-3)
+
+
+def test_missing_empty_and_foreign_files(tmp_path):
+    refused(tmp_path / "no.nii.gz", "no such file")
+    refused(tmp_path, "no such file")
+    empty = tmp_path / "empty.nii.gz"
+    empty.touch()
+    refused(empty, "an empty file")
+    for name in ("text.nii", "text.nii.gz", "text.txt"):
+        (tmp_path / name).write_text("not an image" * 100)
+        refused(tmp_path / name, "no readable NIfTI header")
+
+
+def test_a_broken_link_says_so(tmp_path):
+    link = tmp_path / "sub-01_T1w.nii.gz"
+    link.symlink_to(tmp_path / "annex")
+    refused(link, "datalad get")
+
+
+def test_other_formats_are_named(tmp_path, noise):
+    path = tmp_path / "scan.mgz"
+    nib.save(nib.MGHImage(noise, np.diag([2, 2, 2, 1])), path)
+    refused(path, "a MGH file")
+
+
+@pytest.mark.parametrize("kept", [100, 2_000, 0.5, 0.98])
+def test_a_truncated_file(save, noise, kept):
+    for name in ("sub-01_T1w.nii.gz", "sub-01_T1w.nii"):
+        path = save(noise, name=name)
+        content = path.read_bytes()
+        path.write_bytes(content[: kept if kept > 1 else int(kept * len(content))])
+        refused(path, "header|damaged")
+
+
+def test_a_flipped_byte_in_the_compressed_data(save, noise):
+    path = save(noise)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    refused(path, "damaged")
+
+
+def test_a_header_that_promises_a_huge_image(save, noise):
+    path = save(noise, name="sub-01_T1w.nii")
+    content = bytearray(path.read_bytes())
+    content[42:48] = np.array([30_000] * 3, "<i2").tobytes()  # dim[1:4]
+    path.write_bytes(content)
+    refused(path, "30000 x 30000 x 30000 voxels")
+
+
+def test_dimensions(save, noise):
+    refused(save(np.stack([noise] * 3, -1)), r"a 4-D image \(50 x 60 x 50 x 3\)")
+    refused(save(noise[0]), "a 2-D image")
+    array, _, _ = read_scan(save(noise[..., None]))
+    assert array.shape == noise.shape
+
+
+def test_colours_and_complex_numbers(save, noise):
+    colour = np.zeros(noise.shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    refused(save(colour), "colours")
+    refused(save(noise.astype(np.complex64)), "complex numbers")
+
+
+def test_values_that_are_not_finite(save, noise):
+    few = noise.copy()
+    few[0, 0, :5] = [np.nan, np.inf, -np.inf, np.nan, np.nan]
+    array, _, warnings = read_scan(save(few))
+    assert np.isfinite(array).all()
+    assert (array[0, 0, :5] == 0).all()
+    assert warnings == ["5 voxels were NaN or infinite and count as 0"]
+    few[:10] = np.nan
+    refused(save(few), "20% of the voxels NaN or infinite")
+
+
+def test_images_without_contrast(save, noise):
+    refused(save(np.zeros_like(noise)), "the value 0 in every voxel")
+    refused(save(np.full_like(noise, 7)), "the value 7 in every voxel")
+    refused(save((noise > 100).astype(np.uint8)), "only 1 different values")
+
+
+def test_no_affine(save, noise):
+    sentence = refused(save(noise, change=header(sform_code=0, qform_code=0)), "no affine")
+    assert "left and right" in sentence
+
+
+def test_a_degenerate_affine(save, noise):
+    refused(save(noise, change=header(srow_z=0, qform_code=0)), "degenerate")
+    sheared = np.array([[2, 1.9, 0, 0], [0, 0.5, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.0]])
+
+    def shear(image):
+        image.header.set_sform(sheared, 1)
+        image.header["qform_code"] = 0
+
+    refused(save(noise, change=shear), "degenerate")
+
+
+def test_a_degenerate_sform_beside_a_good_qform(save, noise):
+    def change(image):
+        image.header["srow_x"] = np.nan
+
+    _, affine, warnings = read_scan(save(noise, change=change))
+    np.testing.assert_allclose(affine, np.diag([2, 2, 2, 1]))
+    assert "degenerate" in warnings[0]
+
+
+def test_units(save, noise):
+    def units(name, factor):
+        def change(image):
+            affine = np.diag([2.0 * factor] * 3 + [1.0])
+            image.header["pixdim"][1:4] = 2.0 * factor
+            image.set_sform(affine, 1)
+            image.set_qform(affine, 1)
+            image.header["xyzt_units"] = {"unknown": 0, "meter": 1, "mm": 2, "micron": 3, "odd": 5}[name]
+
+        return change
+
+    for name, factor in (("meter", 0.001), ("mm", 1), ("micron", 1000)):
+        _, affine, warnings = read_scan(save(noise, change=units(name, factor)))
+        np.testing.assert_allclose(affine, np.diag([2, 2, 2, 1]), rtol=1e-5)
+        assert warnings == []
+    for name in ("unknown", "odd"):
+        _, affine, warnings = read_scan(save(noise, change=units(name, 1)))
+        assert "taken as millimetres" in warnings[0]
+    refused(save(noise, change=units("unknown", 0.001)), "unknown units")
+    refused(save(noise, change=units("mm", 0.001)), "in mm")
+
+
+def test_an_implausible_field_of_view(save, noise):
+    refused(save(noise[:20]), re.escape("a field of view of 40 x 120 x 100 mm"))
+    refused(save(np.tile(noise, (7, 1, 1))), "700 x 120 x 100")
+
+
+def test_disagreeing_affines_warn(save, noise):
+    def change(image):
+        image.set_qform(np.diag([-2.0, 2, 2, 1]), 1)
+
+    _, affine, warnings = read_scan(save(noise, change=change))
+    assert affine[0, 0] == 2
+    assert warnings == ["sform and qform disagree, so the sform was used"]
+
+
+def test_scl_slope_is_applied(save, noise, tmp_path):
+    image = nib.Nifti1Image(noise.astype(np.int16), np.diag([2.0, 2, 2, 1]))
+    image.header.set_xyzt_units("mm")
+    image.header.set_slope_inter(0.5, -10)
+    path = tmp_path / "scaled.nii.gz"
+    nib.save(image, path)
+    stored = nib.load(path).get_fdata()
+    array, _, _ = read_scan(path)
+    expected = np.maximum(
+        stored if (stored < 0).mean() <= 0.01 else stored - np.percentile(stored[stored < 0], 0.5), 0
+    )
+    assert np.corrcoef(array.ravel(), expected.ravel())[0, 1] > 0.999
+
+
+def test_a_standardised_brain_keeps_its_background_and_its_order(template, save):
+    raw = template.get_fdata(dtype=np.float32)
+    inside = raw > 0
+    standard = np.where(inside, (raw - raw[inside].mean()) / raw[inside].std(), 0).astype(np.float32)
+    array, _, warnings = read_scan(save(standard, template.affine))
+    assert "negative intensities" in warnings[0]
+    assert (array[~inside] == 0).all()
+    assert (array[inside] > 0).mean() > 0.99
+    assert np.corrcoef(array[inside], raw[inside])[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("axes", ["LPS", "PSR", "IAL", "SRP"])
+def test_every_orientation_becomes_ras(save, noise, axes):
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    affine[:3, 3] = [5, -7, 11]
+    orientation = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes)
+    )
+    turned = nib.Nifti1Image(noise, affine).as_reoriented(orientation)
+    data = LoadScand()({"image": save(np.asarray(turned.dataobj), turned.affine)})
+    assert nib.aff2axcodes(data["image"].affine.numpy()) == ("R", "A", "S")
+    np.testing.assert_allclose(data["image"].affine.numpy(), affine, atol=1e-4)
+    assert data["image"].shape == (1, *noise.shape)
+    assert data["native_shape"] == turned.shape
+    np.testing.assert_allclose(data["native_affine"], turned.affine, atol=1e-4)
+    np.testing.assert_allclose(data["image"][0].numpy() / noise, data["image"].max() / noise.max(), rtol=1e-4)
