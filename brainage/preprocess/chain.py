@@ -104,7 +104,10 @@ def preprocess_scan(
     doubts, failures = judge(qc)
     if failures:
         error = QualityError(
-            scan.path, "; ".join(failures), "a T1-weighted scan of a whole brain", "look at it in a viewer"
+            scan.path,
+            "; ".join(failures),
+            "a T1-weighted scan of a whole brain",
+            "look at it, and at its orientation, in a viewer",
         )
         error.qc = qc
         raise error

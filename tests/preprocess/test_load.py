@@ -3,6 +3,8 @@ import re
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from brainage.errors import InputError
 from brainage.preprocess.load import LoadScand, read_scan
@@ -217,3 +219,20 @@ def test_every_orientation_becomes_ras(save, noise, axes):
     assert data["native_shape"] == turned.shape
     np.testing.assert_allclose(data["native_affine"], turned.affine, atol=1e-4)
     np.testing.assert_allclose(data["image"][0].numpy() / noise, data["image"].max() / noise.max(), rtol=1e-4)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 347), st.integers(0, 255)), min_size=1, max_size=4))
+def test_a_damaged_header_is_refused_or_read_but_never_a_bug(save, noise, changes):
+    path = save(noise, name="sub-01_T1w.nii")
+    content = bytearray(path.read_bytes())
+    for place, value in changes:
+        content[place] = value
+    path.write_bytes(content)
+    try:
+        array, affine, _ = read_scan(path)
+    except InputError:
+        return
+    assert np.isfinite(array).all()
+    assert np.isfinite(affine).all()
+    assert array.ndim == 3
