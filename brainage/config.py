@@ -76,19 +76,33 @@ class ModelRecipe(Recipe):
         return self
 
 
+class AtlasRecipe(Recipe):
+    """The parcellation whose groups get regional experts; the built-in one unless ``path`` is given.
+
+    Attributes:
+        path: NIfTI label volume in MNI152 space.
+        table: its BIDS ``dseg.tsv``.
+    """
+
+    path: Path | None = None
+    table: Path | None = None
+
+
 class TrainRecipe(Recipe):
     """How a model is fitted.
 
     Attributes:
+        folds: of the cross-validation that measures the model and calibrates its intervals; 0 for none.
         epochs, batch_size: passes over the training subjects and scans a step.
         lr, weight_decay, warmup: AdamW with linear warm-up (share of all steps) and cosine decay.
-        label_sigma: width of the soft age labels, years.
         ema: decay of the averaged weights that are kept.
         seed: of initialisation, order and augmentation.
         precision: Fabric's precision; ``bf16-mixed`` about doubles the speed on recent CPUs and GPUs.
         checkpoint_every: epochs between checkpoints to resume from.
+        workers: processes that augment.
     """
 
+    folds: int = Field(default=5, ge=0)
     epochs: int = Field(default=60, ge=1)
     batch_size: int = Field(default=8, ge=1)
     lr: float = Field(default=5e-4, gt=0)
@@ -99,13 +113,21 @@ class TrainRecipe(Recipe):
     seed: int = 0
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
     checkpoint_every: int = Field(default=5, ge=1)
+    workers: int = Field(default=1, ge=0)
 
 
 class BrainAgeRecipe(Recipe):
-    """One training of ERMoE-ba: data, model and optimisation in one file."""
+    """One training of ERMoE-ba: data, model and optimisation in one file.
+
+    Attributes:
+        name: of the model.
+        include: columns of ``participants.tsv`` with the value a subject must have to be learned from.
+    """
 
     name: str = "ermoe-ba"
+    include: dict[str, float | str] = Field(default_factory=dict)
     preprocess: PreprocessRecipe = PreprocessRecipe()
+    atlas: AtlasRecipe = AtlasRecipe()
     model: ModelRecipe = ModelRecipe()
     train: TrainRecipe = TrainRecipe()
 

@@ -27,7 +27,10 @@ class N4BiasCorrectiond(MapTransform):
     """
 
     def __init__(
-        self, keys: KeysCollection = "image", shrink_mm: float = 4.0, iterations: tuple[int, ...] = (40, 30, 20)
+        self,
+        keys: KeysCollection = "image",
+        shrink_mm: float = 4.0,
+        iterations: tuple[int, ...] = (40, 30, 20),
     ) -> None:
         super().__init__(keys)
         self.shrink_mm, self.iterations = shrink_mm, iterations
@@ -39,10 +42,8 @@ class N4BiasCorrectiond(MapTransform):
             factors = [max(1, round(self.shrink_mm / size)) for size in image.GetSpacing()]
             coarse = sitk.Shrink(image, factors)
             values = sitk.GetArrayViewFromImage(coarse)
-            if np.mean(values == 0) > 0.3:
-                mask = coarse > 0
-            else:
-                mask = sitk.OtsuThreshold(coarse, 0, 1, 200)
+            stripped = np.mean(values == 0) > 0.3
+            mask = coarse > 0 if stripped else sitk.OtsuThreshold(coarse, 0, 1, 200)
             n4 = sitk.N4BiasFieldCorrectionImageFilter()
             n4.SetMaximumNumberOfIterations(self.iterations)
             # N4 works on logarithms: shift non-positive intensities out of the way.

@@ -1,0 +1,76 @@
+"""``brainage train``: fit ERMoE-ba to a cohort, measured by cross-validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, such as pipelines/brain_age_t1.yaml.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder that brainage preprocess wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of this training run.")],
+    participants: Annotated[
+        Path | None,
+        typer.Option("--participants", help="participants.tsv with ages; by default the one in --data."),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="Folds to train at the same time, sharing the cores.")
+    ] = 1,
+) -> None:
+    """Cross-validate ERMoE-ba beside voxel ridge and the mean predictor, then fit it to all subjects.
+
+    Writes model.safetensors, cv_predictions.csv, summary.json and, for every fit, log.csv and TensorBoard
+    events. Run again after an interruption, it resumes.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from brainage.cli.terminal import progress
+    from brainage.config import BrainAgeRecipe, load_recipe
+    from brainage.evaluate.intervals import bootstrap_mean
+    from brainage.evaluate.metrics import age_metrics
+    from brainage.files import write_json
+    from brainage.train.cohort import load_cohort
+    from brainage.train.cross_validate import MEAN, MODEL, RIDGE
+    from brainage.train.run import train_run
+
+    settings = load_recipe(recipe, BrainAgeRecipe)
+    cohort = load_cohort(data, participants, settings)
+    result = train_run(cohort, settings, output, jobs, progress)
+    summary = dict(result.facts)
+    console = Console(highlight=False)
+    if result.predictions is not None:
+        table = Table(
+            title=f"{settings.train.folds}-fold cross-validation by subject, not corrected for age bias"
+        )
+        for heading in ("", "MAE, years", "95 % interval", "r", "slope of gap on age"):
+            table.add_column(heading, justify="right" if heading else "left")
+        summary["cross_validation"] = {}
+        age = result.predictions["age"]
+        for column, name in ((MODEL, "ERMoE-ba"), (RIDGE, "voxel ridge"), (MEAN, "mean predictor")):
+            predicted = result.predictions[column]
+            figures = age_metrics(age, predicted)
+            low, high = bootstrap_mean((predicted - age).abs(), result.predictions["participant_id"])
+            summary["cross_validation"][column] = {
+                "mae": figures.mae,
+                "mae_ci95": [low, high],
+                "rmse": figures.rmse,
+                "r2": figures.r2,
+                "pearson_r": figures.pearson_r,
+                "gap_slope": figures.gap_slope,
+            }
+            table.add_row(
+                name,
+                f"{figures.mae:.2f}",
+                f"{low:.2f} to {high:.2f}",
+                f"{figures.pearson_r:.3f}",
+                f"{figures.gap_slope:+.3f}",
+            )
+        console.print(table)
+    write_json(output / "summary.json", summary)
+    console.print(
+        f"Trained on {summary['num_subjects']} subjects: {output / 'model.safetensors'}", soft_wrap=True
+    )

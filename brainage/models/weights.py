@@ -1,0 +1,130 @@
+"""A trained model in one safetensors file, with everything that prediction needs.
+
+Tensors hold the weights (half precision), the token layout and what was learned about the training cohort;
+the header holds the recipe, names, training range and fingerprints as JSON. Reading it runs no code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from brainage.config import BrainAgeRecipe, parse_recipe
+from brainage.errors import BrainageError, CheckpointError
+from brainage.files import replacing
+from brainage.models.brain_age import BrainAgeModel, TokenLayout
+
+FORMAT = "brainage-1"
+_EXPECTED = "a model that brainage train wrote (model.safetensors)"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A model with the context of its training.
+
+    Attributes:
+        model: in evaluation mode.
+        recipe: it was trained by.
+        region_names: R names of the atlas, lateralised.
+        region_groups, region_hemispheres: of each region.
+        region_share_NR: share of each token's patch in each region.
+        residuals_C: cross-validated predicted - chronological age of the calibration subjects, years.
+        typical_mean_NF, typical_std_NF: tissue histograms of the training scans, by token.
+        facts: JSON-ready facts: cohort, number of subjects, age range (years), bias line, seeds, versions,
+            fingerprints, cross-validated figures.
+    """
+
+    model: BrainAgeModel
+    recipe: BrainAgeRecipe
+    region_names: tuple[str, ...]
+    region_groups: tuple[str, ...]
+    region_hemispheres: tuple[str, ...]
+    region_share_NR: Tensor
+    residuals_C: Tensor
+    typical_mean_NF: Tensor
+    typical_std_NF: Tensor
+    facts: Mapping[str, Any]
+
+
+def save_trained(path: str | PathLike[str], trained: TrainedModel) -> None:
+    """Write one safetensors file, whole or not at all."""
+    model = trained.model
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    # Half precision halves the file; the layout's indices and the age scale stay as they are.
+    small = {name: value.half() for name, value in tensors.items() if value.is_floating_point()}
+    keep = {"model.baseline", "model.scale"}
+    tensors |= {name: value for name, value in small.items() if name not in keep}
+    tensors |= {
+        "region_share_NR": trained.region_share_NR.half(),
+        "residuals_C": trained.residuals_C.float(),
+        "typical_mean_NF": trained.typical_mean_NF.half(),
+        "typical_std_NF": trained.typical_std_NF.half(),
+    }
+    header = {
+        "recipe": trained.recipe.model_dump(mode="json"),
+        "expert_names": model.expert_names,
+        "grid": model.grid,
+        "region_names": trained.region_names,
+        "region_groups": trained.region_groups,
+        "region_hemispheres": trained.region_hemispheres,
+        "facts": dict(trained.facts),
+    }
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with replacing(path) as partial:
+        save_file(contiguous, partial, {"format": FORMAT, "brainage": json.dumps(header, allow_nan=False)})
+
+
+def load_trained(path: str | PathLike[str]) -> TrainedModel:
+    """Read a file that :func:`save_trained` wrote.
+
+    Raises:
+        CheckpointError: no such file, another kind of file, a damaged one, or one whose parts disagree.
+    """
+    path = Path(path)
+    remedy = "give the model.safetensors of a training run, or leave --model out to use the shipped model"
+    if not path.is_file():
+        raise CheckpointError(path, "no such file", _EXPECTED, remedy)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(path, "no safetensors file, or a damaged one", _EXPECTED, remedy) from error
+    if metadata.get("format") != FORMAT:
+        found = f"a safetensors file of the format {metadata.get('format', 'unnamed')!r}"
+        raise CheckpointError(path, found, _EXPECTED, remedy)
+    try:
+        header = json.loads(metadata["brainage"])
+        recipe = parse_recipe(header["recipe"], BrainAgeRecipe)
+        state = {
+            name.removeprefix("model."): value.float() if value.is_floating_point() else value
+            for name, value in tensors.items()
+            if name.startswith("model.")
+        }
+        layout = TokenLayout(
+            state["index_N"], state["prior_NE"], tuple(header["expert_names"]), tuple(header["grid"])
+        )
+        model = BrainAgeModel(recipe.model, layout, float(state["baseline"]), float(state["scale"]))
+        model.load_state_dict(state)
+        return TrainedModel(
+            model=model.eval(),
+            recipe=recipe,
+            region_names=tuple(header["region_names"]),
+            region_groups=tuple(header["region_groups"]),
+            region_hemispheres=tuple(header["region_hemispheres"]),
+            region_share_NR=tensors["region_share_NR"].float(),
+            residuals_C=tensors["residuals_C"],
+            typical_mean_NF=tensors["typical_mean_NF"].float(),
+            typical_std_NF=tensors["typical_std_NF"].float(),
+            facts=header["facts"],
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError, BrainageError) as error:
+        raise CheckpointError(path, "a model whose parts do not fit together", _EXPECTED, remedy) from error

@@ -1,0 +1,175 @@
+"""One row for every scan that was asked about, whatever becomes of it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from brainage.data.cohort import Problem, Scan, find_scans, scan_of
+from brainage.errors import InputError
+from brainage.models.weights import TrainedModel
+from brainage.predict.maps import write_maps
+from brainage.predict.predictor import LEVEL, Prediction, predict_scan
+from brainage.preprocess.chain import preprocess_scan
+from brainage.preprocess.outputs import (
+    PreprocessedScan,
+    find_preprocessed,
+    is_preprocessed,
+    read_preprocessed,
+)
+
+logger = logging.getLogger("brainage")
+
+FIRST_COLUMNS = (
+    "participant_id",
+    "session_id",
+    "path",
+    "predicted_age",
+    "status",
+    "message",
+    "interval_low",
+    "interval_high",
+    "interval_level",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A raw scan to predict, the volume of a preprocessed one (``scan`` is None), or what cannot be read."""
+
+    path: Path
+    scan: Scan | None = None
+    problem: str = ""
+
+
+def find_requests(paths: Sequence[Path]) -> list[Request]:
+    """Every scan that files and folders stand for: raw files, preprocessed ones, BIDS folders of either."""
+    requests = []
+    for path in paths:
+        if path.is_dir():
+            done = find_preprocessed(path)
+            if done:
+                requests += [Request(found) for found in done]
+                continue
+            try:
+                scans, problems = find_scans(path)
+            except InputError as error:
+                requests.append(Request(path, problem=str(error)))
+                continue
+            requests += [Request(scan.path, scan) for scan in scans]
+            requests += [_refused(problem) for problem in problems]
+        elif path.is_file() and is_preprocessed(path):
+            requests.append(Request(path))
+        else:
+            try:
+                requests.append(Request(path, scan_of(path)))
+            except InputError as error:
+                requests.append(Request(path, problem=str(error)))
+    return requests
+
+
+def _refused(problem: Problem) -> Request:
+    return Request(problem.path, problem=problem.message)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a request.
+
+    Attributes:
+        row: of the table of ages.
+        scan: None after a failure.
+        prefix: path and beginning of the names of its maps; None without maps.
+    """
+
+    row: dict[str, Any]
+    scan: PreprocessedScan | None = None
+    prefix: Path | None = None
+
+
+def predict_request(request: Request, trained: TrainedModel, derivatives: Path, maps: Path | None) -> Outcome:
+    """Preprocess where needed, predict, and write maps; never raises for what is wrong with the scan.
+
+    Args:
+        request: what to predict.
+        trained: the model.
+        derivatives: folder for the preprocessed volume of a raw scan.
+        maps: folder for the maps and the region table, one subfolder a scan; none are made without it.
+    """
+    row: dict[str, Any] = dict.fromkeys(FIRST_COLUMNS, "")
+    row["path"] = str(request.path)
+    if request.scan:
+        row |= {"participant_id": request.scan.participant_id, "session_id": request.scan.session_id}
+    try:
+        if request.problem:
+            return _failed(row, request.problem)
+        if request.scan is None:
+            scan = read_preprocessed(request.path)
+        else:
+            scan = preprocess_scan(request.scan, derivatives, trained.recipe.preprocess)
+        row |= {"participant_id": scan.participant_id, "session_id": scan.session_id}
+        prediction = predict_scan(trained, scan.volume())
+        prefix = None
+        if maps is not None:
+            name = "_".join(part for part in (scan.participant_id, scan.session_id) if part)
+            prefix = maps / name / name
+            write_maps(prefix, trained, prediction, scan)
+    except InputError as error:
+        return _failed(row, str(error))
+    except Exception as error:
+        # One scan must not cost the others; the traceback goes to the log.
+        logger.debug("Prediction failed", exc_info=True)
+        said = " ".join(str(error).split()) or type(error).__name__
+        return _failed(row, f"{request.path.name}: unexpected error: {said}")
+    messages = [*scan.warnings, *range_warnings(trained, prediction, scan)]
+    row |= {
+        "predicted_age": f"{prediction.age:.2f}",
+        "status": "warning" if messages else "ok",
+        "message": "; ".join(messages),
+        **_interval(prediction),
+        "stripped": scan.stripped,
+        **{name: _short(value) for name, value in scan.qc.items()},
+        "unusual": _short(prediction.unusual),
+        "model": trained.facts["name"],
+        "model_fingerprint": trained.facts["fingerprint"],
+        "preprocessing_fingerprint": scan.fingerprint,
+    }
+    return Outcome(row, scan, prefix)
+
+
+def _failed(row: dict[str, Any], message: str) -> Outcome:
+    logger.warning("%s", message)
+    return Outcome(row | {"status": "failed", "message": message})
+
+
+def range_warnings(trained: TrainedModel, prediction: Prediction, scan: PreprocessedScan) -> list[str]:
+    """Reasons to trust this prediction less than the cross-validated error suggests."""
+    low, high = trained.facts["age_range"]
+    messages = []
+    if not low <= prediction.age <= high:
+        messages.append(f"predicted age outside the training range of {low:g} to {high:g} years")
+    if prediction.unusual > trained.facts["unusual_limit"]:
+        messages.append(
+            f"unlike the training scans (distance {prediction.unusual:.1f}, "
+            f"theirs stay below {trained.facts['unusual_limit']:.1f}), so the error may be larger than stated"
+        )
+    if scan.fingerprint != trained.facts["preprocessing_fingerprint"]:
+        messages.append("preprocessed by another version or with other settings than the training scans")
+    if prediction.interval is None:
+        messages.append("no interval, since the model was not calibrated on enough subjects")
+    return messages
+
+
+def _interval(prediction: Prediction) -> dict[str, str]:
+    if prediction.interval is None:
+        return {}
+    low, high = prediction.interval
+    return {"interval_low": f"{low:.2f}", "interval_high": f"{high:.2f}", "interval_level": f"{LEVEL:g}"}
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else ""

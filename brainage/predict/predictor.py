@@ -1,0 +1,87 @@
+"""From a normalised volume to an age, its interval and what each token gave."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from brainage.models.weights import TrainedModel
+from brainage.nn import RoutingRecord
+
+LEVEL = 0.9  # of the prediction intervals
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One scan, N tokens, E experts.
+
+    Attributes:
+        age: years.
+        interval: conformal interval of ``LEVEL`` in years, or None for a model that was not calibrated.
+        baseline: years; ``baseline + contributions_N.sum() == age``.
+        contributions_N: years.
+        gates_NE: share of each expert in each token, in the last mixture block; rows sum to 1, or to 0 for a
+            token that passed through the residual.
+        alignment_N: cosine between token and context in the basis of the token's dominant expert.
+        unusual: root mean square z-score of the scan's tissue histograms against the training scans.
+    """
+
+    age: float
+    interval: tuple[float, float] | None
+    baseline: float
+    contributions_N: np.ndarray
+    gates_NE: np.ndarray
+    alignment_N: np.ndarray
+    unusual: float
+
+    @property
+    def dominant_N(self) -> np.ndarray:
+        """Index of each token's dominant expert; -1 where no expert took it."""
+        return np.where(self.gates_NE.sum(1) > 0, self.gates_NE.argmax(1), -1)
+
+
+@torch.no_grad()
+def predict_scan(trained: TrainedModel, volume: np.ndarray) -> Prediction:
+    """Predict from a normalised volume (80, 96, 80) on the model grid."""
+    model = trained.model
+    device = model.index_N.device
+    volume_B1XYZ = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))[None, None].to(device)
+    output = model(volume_B1XYZ)
+    record = output.routing[-1]
+    age = float(output.age_B[0])
+    half = interval_half_width(trained.residuals_C.numpy(), LEVEL)
+    return Prediction(
+        age=age,
+        interval=None if half is None else (age - half, age + half),
+        baseline=output.baseline,
+        contributions_N=output.contributions_BN[0].cpu().numpy(),
+        gates_NE=record.gates_BNE[0].float().cpu().numpy(),
+        alignment_N=_alignment(record),
+        unusual=_unusual(trained, volume_B1XYZ),
+    )
+
+
+def interval_half_width(residuals_C: np.ndarray, level: float) -> float | None:
+    """Half-width of a conformal interval, years (Vovk 2015, doi:10.1007/s10472-013-9368-4, cross-conformal).
+
+    The ceil((C + 1) level)-th smallest absolute residual of C cross-validated subjects; None when they are
+    too few to promise the level.
+    """
+    rank = math.ceil((len(residuals_C) + 1) * level)
+    if len(residuals_C) == 0 or rank > len(residuals_C):
+        return None
+    return float(np.sort(np.abs(residuals_C))[rank - 1])
+
+
+def _alignment(record: RoutingRecord) -> np.ndarray:
+    first_N1 = record.experts_BNK[0, :, :1]
+    return record.scores_BNE[0].gather(1, first_N1).squeeze(1).float().cpu().numpy()
+
+
+def _unusual(trained: TrainedModel, volume_B1XYZ: torch.Tensor) -> float:
+    histogram_NF = trained.model.stem.histograms(trained.model.patches(volume_B1XYZ))[0].cpu()
+    z_NF = (histogram_NF - trained.typical_mean_NF) / trained.typical_std_NF
+    return float(z_NF.square().mean().sqrt())

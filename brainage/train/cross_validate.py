@@ -1,0 +1,128 @@
+"""Cross-validation by subject: the model, voxel ridge and the mean predictor on the same folds."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from brainage.anatomy.grid import MODEL_GRID
+from brainage.config import BrainAgeRecipe
+from brainage.data.datasets import AgedScan
+from brainage.data.splits import age_stratified_folds
+from brainage.files import replacing
+from brainage.models.brain_age import BrainAgeModel, TokenLayout
+from brainage.models.voxel_ridge import smoothed_voxels, voxel_ridge
+from brainage.train.fit import Progress, fit, predict_ages, quiet
+
+logger = logging.getLogger("brainage")
+
+MODEL, RIDGE, MEAN = "ermoe_ba", "voxel_ridge", "mean_predictor"
+
+
+def new_model(recipe: BrainAgeRecipe, layout: TokenLayout, scans: Sequence[AgedScan]) -> BrainAgeModel:
+    """A model with the recipe's seed, whose age scale is that of the scans it is about to learn from."""
+    ages = np.array([scan.age for scan in scans])
+    torch.manual_seed(recipe.train.seed)
+    return BrainAgeModel(recipe.model, layout, ages.mean(), max(float(ages.std()), 1.0))
+
+
+def cross_validate(
+    scans: Sequence[AgedScan],
+    recipe: BrainAgeRecipe,
+    layout: TokenLayout,
+    out: Path,
+    jobs: int = 1,
+    progress: Progress = quiet,
+) -> pd.DataFrame:
+    """Predict every scan by models that never saw its subject.
+
+    Finished folds are kept in ``out`` and not repeated; unfinished ones resume.
+
+    Args:
+        scans: of the subjects to learn from.
+        recipe: of the model and its training, with the number of folds.
+        layout: of the tokens.
+        out: folder for one subfolder a fold.
+        jobs: folds to train at the same time, each on its share of the cores.
+        progress: shows how far the epochs of a fold are; with one job only.
+
+    Returns:
+        ``participant_id, session_id, age, fold`` and the predictions ``ermoe_ba``, ``voxel_ridge`` and
+        ``mean_predictor`` of every scan, years, in the order of ``scans``.
+
+    Raises:
+        ConfigError: too few subjects for the folds.
+        CheckpointError: ``out`` holds the state of another training.
+    """
+    subjects = [scan.participant_id for scan in scans]
+    ages = np.array([scan.age for scan in scans])
+    folds = age_stratified_folds(subjects, ages.tolist(), recipe.train.folds, recipe.train.seed)
+    table = pd.DataFrame(
+        {
+            "participant_id": subjects,
+            "session_id": [scan.session_id for scan in scans],
+            "age": ages,
+            "fold": folds,
+        }
+    )
+    features = np.stack([smoothed_voxels(scan.volume[0].numpy(), MODEL_GRID.spacing) for scan in scans])
+    for fold in range(recipe.train.folds):
+        held_out = folds == fold
+        ridge = voxel_ridge(int((~held_out).sum())).fit(features[~held_out], ages[~held_out])
+        table.loc[held_out, RIDGE] = ridge.predict(features[held_out])
+        table.loc[held_out, MEAN] = ages[~held_out].mean()
+    del features
+    tasks = [(scans, folds, fold, recipe, layout, out / f"fold-{fold}") for fold in range(recipe.train.folds)]
+    if jobs == 1:
+        predictions = [_train_fold(*task, progress) for task in tasks]
+    else:
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        # A fork would inherit the locks of torch's threads. Volumes go through files in shared memory, of
+        # which a process may have more than open descriptors.
+        torch.multiprocessing.set_sharing_strategy("file_system")
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(
+            jobs, context, _prepare_worker, (threads, logger.getEffectiveLevel())
+        ) as pool:
+            predictions = list(pool.map(_train_fold, *zip(*tasks, strict=True)))
+    for fold, predicted in enumerate(predictions):
+        table.loc[folds == fold, MODEL] = predicted
+    return table
+
+
+def _prepare_worker(threads: int, level: int) -> None:
+    torch.multiprocessing.set_sharing_strategy("file_system")
+    torch.set_num_threads(threads)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    logger.setLevel(level)
+
+
+def _train_fold(
+    scans: Sequence[AgedScan],
+    folds: np.ndarray,
+    fold: int,
+    recipe: BrainAgeRecipe,
+    layout: TokenLayout,
+    out: Path,
+    progress: Progress = quiet,
+) -> list[float]:
+    """Predicted ages of the fold's scans, years."""
+    done = out / "predictions.json"
+    if done.exists():
+        return [float(age) for age in json.loads(done.read_text())]
+    train = [scan for scan, of in zip(scans, folds, strict=True) if of != fold]
+    held_out = [scan for scan, of in zip(scans, folds, strict=True) if of == fold]
+    model = fit(new_model(recipe, layout, train), train, recipe.train, out, held_out, progress)
+    predicted = predict_ages(model, held_out, recipe.train.batch_size).tolist()
+    with replacing(done) as partial:
+        partial.write_text(json.dumps(predicted))
+    return predicted

@@ -1,0 +1,120 @@
+"""A whole training: cross-validation, the fit to all subjects, and the file that prediction needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from brainage import __version__
+from brainage.config import BrainAgeRecipe
+from brainage.files import replacing
+from brainage.models.brain_age import BrainAgeModel
+from brainage.models.weights import TrainedModel, save_trained
+from brainage.preprocess.chain import fingerprint
+from brainage.train.cohort import Cohort
+from brainage.train.cross_validate import MODEL, cross_validate, new_model
+from brainage.train.fit import Progress, fit, quiet
+from brainage.train.layout import lay_out
+
+_LEAST_STD = 0.02  # share of an octant; keeps bins that are empty in every training scan from dominating
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """The trained model's facts, and the cross-validated predictions (None without folds)."""
+
+    facts: dict[str, Any]
+    predictions: pd.DataFrame | None
+
+
+def train_run(
+    cohort: Cohort, recipe: BrainAgeRecipe, out: Path, jobs: int = 1, progress: Progress = quiet
+) -> TrainingResult:
+    """Train in ``out``; finished parts of an earlier, interrupted call are kept.
+
+    Writes ``cv_predictions.csv`` (with folds) and ``model.safetensors``.
+
+    Raises:
+        ConfigError: the recipe does not fit the cohort.
+        CheckpointError: ``out`` holds another training.
+    """
+    layout, regions = lay_out(recipe)
+    predictions = None
+    if recipe.train.folds:
+        predictions = cross_validate(cohort.scans, recipe, layout, out, jobs, progress)
+        with replacing(out / "cv_predictions.csv") as partial:
+            predictions.to_csv(partial, index=False, float_format="%.4f")
+    model = new_model(recipe, layout, cohort.scans)
+    model = fit(model, cohort.scans, recipe.train, out / "final", progress=progress)
+    mean_NF, std_NF, distances = _typical(model, cohort)
+    ages = np.array([scan.age for scan in cohort.scans])
+    residuals = np.zeros(0) if predictions is None else (predictions[MODEL] - predictions["age"]).to_numpy()
+    facts = {
+        "name": recipe.name,
+        "fingerprint": _fingerprint(model),
+        "preprocessing_fingerprint": fingerprint(recipe.preprocess),
+        "cohort": cohort.name,
+        "cohort_fingerprint": cohort.fingerprint,
+        "num_scans": len(cohort.scans),
+        "num_subjects": len({scan.participant_id for scan in cohort.scans}),
+        "age_range": [float(ages.min()), float(ages.max())],
+        "age_bias": _age_bias(predictions),
+        "unusual_limit": float(np.quantile(distances, 0.99) * 1.1),
+        "versions": {
+            "brainage": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "monai", "nilearn", "SimpleITK", "numpy")},
+        },
+    }
+    trained = TrainedModel(
+        model=model,
+        recipe=recipe,
+        region_names=regions.names,
+        region_groups=regions.groups,
+        region_hemispheres=regions.hemispheres,
+        region_share_NR=regions.share_NR,
+        residuals_C=torch.from_numpy(residuals),
+        typical_mean_NF=mean_NF,
+        typical_std_NF=std_NF,
+        facts=facts,
+    )
+    save_trained(out / "model.safetensors", trained)
+    return TrainingResult(facts, predictions)
+
+
+@torch.no_grad()
+def _typical(model: BrainAgeModel, cohort: Cohort) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """Mean and deviation (N, F) of the scans' tissue histograms, and each scan's distance from them."""
+    histograms = torch.stack(
+        [model.stem.histograms(model.patches(scan.volume.float()[None]))[0].half() for scan in cohort.scans]
+    ).float()
+    # Rounded as they will be stored, so that the limit fits what prediction will compute.
+    mean = histograms.mean(0).half().float()
+    std = histograms.std(0, correction=0).clamp_min(_LEAST_STD).half().float()
+    distances = ((histograms - mean) / std).square().mean((1, 2)).sqrt()
+    return mean, std, distances.numpy()
+
+
+def _age_bias(predictions: pd.DataFrame | None) -> dict[str, float] | None:
+    """The line predicted = slope * age + intercept of the cross-validated predictions."""
+    if predictions is None:
+        return None
+    slope, intercept = np.polyfit(predictions["age"], predictions[MODEL], 1)
+    return {"slope": float(slope), "intercept": float(intercept)}
+
+
+def _fingerprint(model: BrainAgeModel) -> str:
+    digest = hashlib.sha256(json.dumps(model.recipe.model_dump(mode="json"), sort_keys=True).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
