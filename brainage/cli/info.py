@@ -34,6 +34,8 @@ def info() -> None:
         except PackageNotFoundError:
             table.add_row(name, "not installed")
     table.add_row("devices", _devices())
+    for name, value in _shipped_model():
+        table.add_row(name, value)
     console = Console(highlight=False)
     console.print(table)
 
@@ -48,3 +50,20 @@ def _devices() -> str:
     if torch.backends.mps.is_available():
         devices.append("mps")
     return ", ".join(devices)
+
+
+def _shipped_model() -> list[tuple[str, str]]:
+    from brainage.cli.predict import SHIPPED
+    from brainage.models.weights import load_trained
+    from brainage.resources import resource
+
+    try:
+        facts = load_trained(resource(SHIPPED)).facts
+    except FileNotFoundError:
+        return [("model", "none in this installation")]
+    low, high = facts["age_range"]
+    return [
+        ("model", f"{facts['name']}, fingerprint {facts['fingerprint']}"),
+        ("  trained on", f"{facts['num_subjects']} subjects, {low:g} to {high:g} years"),
+        ("  preprocessing", facts["preprocessing_fingerprint"]),
+    ]

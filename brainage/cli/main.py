@@ -8,6 +8,7 @@ import typer
 
 from brainage import __version__
 from brainage.cli.atlas import atlas
+from brainage.cli.demo import demo
 from brainage.cli.evaluate import evaluate
 from brainage.cli.info import info
 from brainage.cli.predict import predict
@@ -26,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _function in (atlas, evaluate, info, predict, preprocess, report, simulate, train):
+for _function in (atlas, demo, evaluate, info, predict, preprocess, report, simulate, train):
     app.command(_function.__name__)(command(_function))
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from brainage.data.participants import parse_participants
 from brainage.evaluate.ages import read_predictions
-from brainage.report.regions import RegionRow, region_rows
+from brainage.report.regions import RegionRow, group_rows, region_rows
 
 logger = logging.getLogger("brainage")
 
@@ -53,6 +53,10 @@ class ScanEntry:
     @property
     def name(self) -> str:
         return " ".join(part for part in (self.participant_id, self.session_id) if part) or self.file_name
+
+    @property
+    def groups(self) -> list[RegionRow]:
+        return group_rows(self.regions)
 
     @property
     def gap(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -16,7 +17,7 @@ _HEMISPHERES = {"L": "left", "R": "right"}
 
 @dataclass(frozen=True)
 class RegionRow:
-    """One region; ``years`` is its contribution, ``share`` the same as a part of the largest one."""
+    """A region, or a group of them: its contribution in years, and that as a share of the largest one."""
 
     region: str
     hemisphere: str
@@ -52,6 +53,19 @@ def region_rows(path: str | PathLike[str]) -> list[RegionRow]:
             share=float(row["years"]) / largest if largest else 0.0,
         )
         for row in table.to_dict("records")
+    ]
+
+
+def group_rows(rows: Iterable[RegionRow]) -> list[RegionRow]:
+    """Sums over the regions of each group, largest first; none where the regions have no groups."""
+    years: dict[str, float] = {}
+    for row in rows:
+        if row.group:
+            years[row.group] = years.get(row.group, 0.0) + row.years
+    largest = max(map(abs, years.values()), default=0.0)
+    return [
+        RegionRow("", "", group, value, value / largest if largest else 0.0)
+        for group, value in sorted(years.items(), key=lambda item: -abs(item[1]))
     ]
 
 
