@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before torch is imported: the workers of pytest-xdist share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from brainage.models.weights import TrainedModel
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -36,3 +40,41 @@ def shared_data() -> Callable[[str], Path]:
         return root / name
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> TrainedModel:
+    """An untrained model of the real layout, whose ages mean nothing."""
+    import torch
+
+    from brainage.config import BrainAgeRecipe
+    from brainage.models.brain_age import BrainAgeModel
+    from brainage.models.weights import TrainedModel
+    from brainage.preprocess.chain import fingerprint
+    from brainage.train.layout import lay_out
+
+    sizes = {"dim": 32, "depth": 1, "num_heads": 2, "hidden_dim": 16, "moe_blocks": [0], "rank": 2}
+    recipe = BrainAgeRecipe.model_validate({"name": "untrained", "model": sizes | {"free_experts": 1}})
+    layout, regions = lay_out(recipe)
+    torch.manual_seed(0)
+    model = BrainAgeModel(recipe.model, layout, 50.0, 20.0).eval()
+    torch.nn.init.normal_(model.head.weight_ND)
+    features = (len(layout.index_N), 80)
+    return TrainedModel(
+        model=model,
+        recipe=recipe,
+        region_names=regions.names,
+        region_groups=regions.groups,
+        region_hemispheres=regions.hemispheres,
+        region_share_NR=regions.share_NR,
+        residuals_C=torch.linspace(-10, 10, 41),
+        typical_mean_NF=torch.full(features, 0.1),
+        typical_std_NF=torch.full(features, 0.1),
+        facts={
+            "name": "untrained",
+            "fingerprint": "0" * 16,
+            "preprocessing_fingerprint": fingerprint(recipe.preprocess),
+            "age_range": [18.0, 96.0],
+            "unusual_limit": 1e9,
+        },
+    )
