@@ -25,8 +25,12 @@ def template_brain() -> sitk.Image:
 
 def matrix_of(transform: sitk.Transform) -> np.ndarray:
     """The (4, 4) RAS mm matrix of an affine SimpleITK transform (which works in LPS mm)."""
-    linear = np.column_stack([np.subtract(transform.TransformPoint(p), transform.TransformPoint((0, 0, 0)))
-                              for p in np.eye(3).tolist()])
+    linear = np.column_stack(
+        [
+            np.subtract(transform.TransformPoint(p), transform.TransformPoint((0, 0, 0)))
+            for p in np.eye(3).tolist()
+        ]
+    )
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = linear, transform.TransformPoint((0.0, 0.0, 0.0))
     return RAS_TO_LPS @ matrix @ RAS_TO_LPS
@@ -78,8 +82,15 @@ def _resample_isotropic(image: sitk.Image, spacing: float) -> sitk.Image:
     blurred = sitk.SmoothingRecursiveGaussian(image, [max(0.1, spacing / 3)] * 3)
     size = [max(1, round(n * s / spacing)) for n, s in zip(image.GetSize(), image.GetSpacing(), strict=True)]
     return sitk.Resample(
-        blurred, size, sitk.Transform(), sitk.sitkLinear,
-        image.GetOrigin(), [spacing] * 3, image.GetDirection(), 0.0, sitk.sitkFloat32,
+        blurred,
+        size,
+        sitk.Transform(),
+        sitk.sitkLinear,
+        image.GetOrigin(),
+        [spacing] * 3,
+        image.GetDirection(),
+        0.0,
+        sitk.sitkFloat32,
     )
 
 
@@ -131,7 +142,9 @@ class RegisterToTemplated(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
-        brain = image_from_tensor(out["image"]) * sitk.Cast(image_from_tensor(out["brain_mask"]), sitk.sitkFloat32)
+        brain = image_from_tensor(out["image"]) * sitk.Cast(
+            image_from_tensor(out["brain_mask"]), sitk.sitkFloat32
+        )
         out["native_to_mni"], ncc = register_affine(sitk.Cast(brain, sitk.sitkFloat32))
         out["qc"] = {**out.get("qc", {}), "registration_ncc": ncc}
         return out
