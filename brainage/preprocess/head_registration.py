@@ -1,0 +1,210 @@
+"""Alignment of a whole head to an average head that carries a brain probability."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+
+from brainage.preprocess.itk import array_from_image, image_from_array
+from brainage.resources import resource
+
+FOLDER = "atlases/head_template"
+HEAD_FILE = "tpl-MNI152NLin2009aSym_res-2_desc-head_T1w.nii.gz"
+BRAIN_FILE = "tpl-MNI152NLin2009aSym_res-2_label-brain_probseg.nii.gz"
+
+# Pitch (about the left-right axis, degrees) of the starts: heads nod in the scanner far more than they turn.
+PITCHES = (-25.0, 0.0, 25.0)
+# What lies farther below the top of a head is mostly neck, mm.
+HEAD_HEIGHT = 160.0
+# The deformable step: voxels, smoothing of its field (mm), iterations.
+WARP_SPACING, WARP_SMOOTHING, WARP_ITERATIONS = 4.0, 5.0, 60
+
+
+@dataclass(frozen=True)
+class HeadTemplate:
+    """An average head in MNI152NLin2009aSym; both images on one grid of 2 mm.
+
+    Attributes:
+        head: mean intensity, brain about 1.
+        brain: share of the heads that have brain there.
+    """
+
+    head: sitk.Image
+    brain: sitk.Image
+
+    @cached_property
+    def distance(self) -> np.ndarray:
+        """Distance to the brain, mm, negative inside."""
+        return array_from_image(sitk.SignedMaurerDistanceMap(self.brain > 0.5, False, False, True))
+
+    def near(self, margin_mm: float) -> sitk.Image:
+        """The brain and a margin: face, ears and neck stay out."""
+        mask = sitk.GetImageFromArray((self.distance <= margin_mm).astype(np.uint8).transpose(2, 1, 0))
+        mask.CopyInformation(self.brain)
+        return mask
+
+
+@lru_cache(maxsize=1)
+def load_head_template() -> HeadTemplate:
+    """The template that ships with the package."""
+    return read_head_template(resource(FOLDER))
+
+
+def read_head_template(folder: Path) -> HeadTemplate:
+    """The template in a folder written by ``atlases/head_template/build.py``."""
+    head, brain = (nib.load(folder / name) for name in (HEAD_FILE, BRAIN_FILE))
+    return HeadTemplate(*(image_from_array(i.get_fdata(dtype=np.float32), i.affine) for i in (head, brain)))
+
+
+@dataclass(frozen=True)
+class HeadAlignment:
+    """A scan brought onto the template.
+
+    Attributes:
+        affine: points of the template -> points of the scan (LPS mm).
+        warp: points of ``scan`` (below) -> points of the template.
+        scan: the scan, its brightest voxels capped, on the template's grid by ``affine``.
+        brain: the template's brain probability on the same grid, by ``warp``.
+        ncc: correlation of ``scan`` and the warped template within 10 mm of the brain.
+    """
+
+    affine: sitk.AffineTransform
+    warp: sitk.Transform
+    scan: sitk.Image
+    brain: sitk.Image
+    ncc: float
+
+    def brain_on(self, scan: sitk.Image) -> np.ndarray:
+        """Brain probability in every voxel of the scan, (X, Y, Z) float32."""
+        return array_from_image(sitk.Resample(self.brain, scan, self.affine.GetInverse(), sitk.sitkLinear))
+
+
+def align_head(scan: sitk.Image, template: HeadTemplate) -> HeadAlignment:
+    """Similarity from several starts, affine (Mattes mutual information), then a smooth deformation (demons).
+
+    Raises:
+        ValueError: the scan shows no head.
+    """
+    small, points = _foreground(_isotropic(scan, 2.0))
+    similarity = _best_start(template, small, points)
+    affine = sitk.AffineTransform(3)
+    affine.SetCenter(similarity.GetCenter())
+    affine.SetMatrix(similarity.GetMatrix())
+    affine.SetTranslation(similarity.GetTranslation())
+    result, _ = _optimise(template.head, small, affine, (4, 2), (4.0, 2.0), template.near(20.0))
+    affine = sitk.AffineTransform(result)
+    moved = sitk.Resample(small, template.head, affine, sitk.sitkLinear)
+    warp = _demons(moved, template)
+    brain = sitk.Resample(template.brain, moved, warp, sitk.sitkLinear)
+    near = template.distance <= 10.0
+    warped = array_from_image(sitk.Resample(template.head, moved, warp, sitk.sitkLinear))
+    ncc = float(np.corrcoef(array_from_image(moved)[near], warped[near])[0, 1])
+    return HeadAlignment(affine, warp, moved, brain, ncc)
+
+
+def _isotropic(image: sitk.Image, spacing: float) -> sitk.Image:
+    size = [max(1, round(n * s / spacing)) for n, s in zip(image.GetSize(), image.GetSpacing(), strict=True)]
+    for axis, step in enumerate(image.GetSpacing()):
+        sigma = 0.4 * max(0.0, spacing**2 - step**2) ** 0.5
+        if sigma > 0.05:
+            image = sitk.RecursiveGaussian(image, sigma=sigma, direction=axis)
+    return sitk.Resample(
+        image, size, sitk.Transform(), sitk.sitkLinear,
+        image.GetOrigin(), [spacing] * 3, image.GetDirection(), 0.0, sitk.sitkFloat32,
+    )  # fmt: skip
+
+
+def _foreground(image: sitk.Image) -> tuple[sitk.Image, np.ndarray]:
+    """The image with its brightest voxels (fat) capped; (N, 3) points of the head above the neck, LPS mm."""
+    components = sitk.ConnectedComponent(sitk.OtsuThreshold(image, 0, 1, 200))
+    mask = array_from_image(sitk.RelabelComponent(components)) == 1
+    if mask.sum() * np.prod(image.GetSpacing()) < 5e5:
+        raise ValueError("no head found: less than half a litre is brighter than the background")
+    ceiling = float(np.percentile(array_from_image(image)[mask], 97))
+    linear = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    points = np.array(image.GetOrigin()) + 2.0 * np.argwhere(mask[::2, ::2, ::2]) @ linear.T
+    points = points[points[:, 2] > np.percentile(points[:, 2], 99.9) - HEAD_HEIGHT]
+    return sitk.Clamp(image, sitk.sitkFloat32, 0.0, ceiling), points
+
+
+def _best_start(template: HeadTemplate, scan: sitk.Image, points: np.ndarray) -> sitk.Similarity3DTransform:
+    """Of the similarities reached from several starts, the one of highest mutual information."""
+    _, template_points = _foreground(template.head)
+    centre, origin = points.mean(0), template_points.mean(0)
+    near = template.near(25.0)
+    reached = []
+    for pitch in PITCHES:
+        start = sitk.Similarity3DTransform()
+        start.SetCenter(origin.tolist())
+        start.SetTranslation((centre - origin).tolist())
+        start.SetRotation((1.0, 0.0, 0.0), float(np.deg2rad(pitch)))
+        reached.append(_optimise(template.head, scan, start, (4,), (4.0,), near))
+    # The optimiser minimises the negative mutual information.
+    return sitk.Similarity3DTransform(min(reached, key=lambda pair: pair[1])[0])
+
+
+def _optimise(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    start: sitk.Transform,
+    shrink: tuple[int, ...],
+    sigmas_mm: tuple[float, ...],
+    mask: sitk.Image,
+) -> tuple[sitk.Transform, float]:
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(32)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(0.25)
+    method.SetMetricFixedMask(mask)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=2.0, minStep=1e-2, numberOfIterations=60, gradientMagnitudeTolerance=1e-6
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel(shrink)
+    method.SetSmoothingSigmasPerLevel(sigmas_mm)
+    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+    method.SetInitialTransform(start, inPlace=False)
+    result = method.Execute(fixed, moving)
+    if isinstance(result, sitk.CompositeTransform):
+        result = result.GetNthTransform(0)
+    return result, float(method.GetMetricValue())
+
+
+def _demons(moved: sitk.Image, template: HeadTemplate) -> sitk.Transform:
+    """Fast symmetric demons (Vercauteren et al. 2009, doi:10.1016/j.neuroimage.2008.10.040).
+
+    Demons compare intensities, so the template first takes on the scan's: each of its intensities becomes
+    the scan's mean where the template has it. That holds for any contrast of tissues.
+    """
+    # Soft, lest the edge of the region be an edge of the images.
+    weight = 1.0 / (1.0 + np.exp((template.distance - 16.0) / 2.0))
+    inside = weight > 0.5
+    values, head = array_from_image(moved), array_from_image(template.head)
+    values = values / np.percentile(values[inside], 98)
+    edges = np.quantile(head[inside], np.linspace(0, 1, 25))
+    bins = np.clip(np.searchsorted(edges, head) - 1, 0, 23)
+    used = [b for b in range(24) if (inside & (bins == b)).any()]
+    centres = [head[inside & (bins == b)].mean() for b in used]
+    means = [values[inside & (bins == b)].mean() for b in used]
+    fixed, moving = (
+        _isotropic(_like(image * weight, moved), WARP_SPACING)
+        for image in (values, np.interp(head, centres, means))
+    )
+    demons = sitk.FastSymmetricForcesDemonsRegistrationFilter()
+    demons.SetNumberOfIterations(WARP_ITERATIONS)
+    demons.SetSmoothDisplacementField(True)
+    demons.SetStandardDeviations(WARP_SMOOTHING / WARP_SPACING)
+    field = sitk.Resample(demons.Execute(fixed, moving), moved)
+    return sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
+
+
+def _like(array: np.ndarray, reference: sitk.Image) -> sitk.Image:
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.astype(np.float32).transpose(2, 1, 0)))
+    image.CopyInformation(reference)
+    return image
