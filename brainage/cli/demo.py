@@ -92,5 +92,5 @@ def _training_section(log: Path) -> Section:
             "on the scans that it learned from.",
         ),
         header=tuple(header[column].replace("_", " ") for column in kept),
-        rows=tuple(tuple(row[column] for column in kept) for row in rows),
+        rows=tuple(tuple(f"{float(row[column]):.4g}" for column in kept) for row in rows),
     )

@@ -44,7 +44,12 @@ def evaluate_ages(joined: JoinedAges, *, resamples: int = 10_000, seed: int = 0)
         "notes": list(joined.notes),
         "age_range": [float(table["age"].min()), float(table["age"].max())],
         **_figures(table, table["predicted_age"].to_numpy(), **interval),
-        "mean_predictor": {"kind": MEAN_PREDICTOR, **_figures(table, baseline, **interval)},
+        # Its correlation with age is -1 by construction, which is no fact about the cohort.
+        "mean_predictor": {
+            "kind": MEAN_PREDICTOR,
+            **_figures(table, baseline, **interval),
+            "pearson_r": None,
+        },
         "by_age_band": _groups(table, age_band(table["age"]), **interval),
         "by_sex": _groups(table, table["sex"], **interval),
         "by_site": _groups(table, table["site"], **interval),

@@ -46,7 +46,7 @@ def region_rows(path: str | PathLike[str]) -> list[RegionRow]:
     table = table.sort_values("years", key=lambda years: years.abs(), ascending=False, kind="stable")
     return [
         RegionRow(
-            region=_words(row["region"]),
+            region=_without_side(_words(row["region"]), str(row.get("hemisphere", ""))),
             hemisphere=_HEMISPHERES.get(str(row.get("hemisphere", "")), ""),
             group=_words(row.get("group", "")),
             years=float(row["years"]),
@@ -67,6 +67,11 @@ def group_rows(rows: Iterable[RegionRow]) -> list[RegionRow]:
         RegionRow("", "", group, value, value / largest if largest else 0.0)
         for group, value in sorted(years.items(), key=lambda item: -abs(item[1]))
     ]
+
+
+def _without_side(name: str, side: str) -> str:
+    """``insula`` of ``insula L``, since the side has its own column."""
+    return name.removesuffix(f" {side}") if side in _HEMISPHERES else name
 
 
 def _words(name: object) -> str:

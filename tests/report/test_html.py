@@ -66,7 +66,7 @@ def files(tmp_path):
         "participant_id\tage\tsex\nsub-01\t30\tF\nsub-02\t70\tM\nsub-03\t45\tF\n"
     )
     rows = "region\themisphere\tgroup\tcontribution_years\tcoverage\n" + "".join(
-        f"region_{i}\t{'LR'[i % 2]}\tfrontal\t{(-1) ** i * i / 10}\t1\n" for i in range(1, 13)
+        f"region_{i} {'LR'[i % 2]}\t{'LR'[i % 2]}\tfrontal\t{(-1) ** i * i / 10}\t1\n" for i in range(1, 13)
     )
     for folder, prefix, value in (
         ("sub-01_ses-1", "sub-01_ses-1", 0.1),
