@@ -16,8 +16,8 @@ from brainage.preprocess.stripped import is_stripped
 MODES = ("auto", "always", "never")
 # Intracranial volumes of adults and children from five years on, with room.
 SMALLEST_ML, LARGEST_ML = 800.0, 2200.0
-# Lowest correlation of an aligned head with the template; good ones have 0.85 and more.
-LOWEST_NCC = 0.6
+# Lowest correlation of an aligned head with the template; good ones have 0.8 and more.
+LOWEST_NCC = 0.5
 
 
 class BrainExtractiond(Transform):
