@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from brainage.models.weights import TrainedModel
     from brainage.predict.batch import Outcome
 
-SHIPPED = "models/weights/ermoe_ba.safetensors"
+SHIPPED = "models/shipped/ermoe_ba.safetensors"
 
 
 def predict(

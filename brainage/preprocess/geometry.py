@@ -70,7 +70,7 @@ def _affine(header: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, list[str]
     if int(header["qform_code"]) > 0:
         try:
             qform = header.get_qform()
-        except HeaderDataError:
+        except (HeaderDataError, ValueError):  # ValueError: the quaternion is longer than 1
             broken = True
     if sform is None and qform is None and not broken:
         raise InputError(

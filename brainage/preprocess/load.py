@@ -24,6 +24,7 @@ MOST_VOXELS = 1024 * 1024 * 512
 MOST_NOT_FINITE = 0.01  # share of voxels; more than a few at a border means that something went wrong
 FEWEST_LEVELS = 12  # of intensity; label maps and masks have fewer
 TOP = 1000.0  # intensity that the 99.9th percentile is scaled to
+HOTTEST = 5.0  # times the 99.9th percentile; above it lie spikes, not tissue
 
 
 class LoadScand(MapTransform):
@@ -169,5 +170,13 @@ def _usable_intensities(array: np.ndarray, path: Path) -> tuple[np.ndarray, list
         array = np.where(background, np.float32(0), array - np.float32(floor))
         warnings.append("negative intensities, so all were shifted")
     array = np.maximum(array, np.float32(0))
-    top = float(np.percentile(array[array > 0], 99.9))
+    positive = array[array > 0]
+    top = float(np.percentile(positive, 99.9)) if positive.size else 0.0
+    # The smallest normal number: below it the factor that scales by it overflows.
+    if top < np.finfo(np.float32).tiny * TOP:
+        raise InputError(
+            path, "no intensity above the background", "a scan with contrast", "export the scan again"
+        )
+    # A single hot voxel would fill the histograms of everything that follows.
+    array = np.minimum(array, np.float32(HOTTEST * top))
     return (array * np.float32(TOP / top)).astype(np.float32), warnings

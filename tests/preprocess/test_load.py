@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -236,3 +237,43 @@ def test_a_damaged_header_is_refused_or_read_but_never_a_bug(save, noise, change
     assert np.isfinite(array).all()
     assert np.isfinite(affine).all()
     assert array.ndim == 3
+
+
+def test_a_quaternion_longer_than_one_costs_only_the_qform(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(_textured(), np.diag([2.0, 2, 2, 1]))
+    image.set_sform(image.affine, code=1)
+    image.header.set_xyzt_units("mm")
+    image.header["qform_code"] = 1
+    image.header["quatern_b"] = 1.5
+    path = tmp_path / "sub-01_T1w.nii"
+    nib.save(image, path)
+    raw = bytearray(path.read_bytes())
+    np.frombuffer(raw, dtype=image.header.template_dtype, count=1)["quatern_b"][:] = 1.5
+    path.write_bytes(raw)
+    loaded = LoadScand("image")({"image": path})
+    assert loaded["image"].shape[1:] == image.shape
+
+
+def _textured() -> np.ndarray:
+    return np.random.default_rng(0).uniform(100, 900, (40, 48, 40)).astype(np.float32)
+
+
+def test_one_hot_voxel_does_not_drown_the_others(tmp_path: Path) -> None:
+    data = _textured()
+    data[20, 20, 20] = 1e30
+    image = nib.Nifti1Image(data, np.diag([2.0, 2, 2, 1]))
+    image.header.set_xyzt_units("mm")
+    path = tmp_path / "sub-01_T1w.nii"
+    nib.save(image, path)
+    loaded = LoadScand("image")({"image": path})["image"]
+    assert float(loaded.max()) <= 5001
+    assert float(loaded.median()) > 300
+
+
+def test_intensities_too_small_to_scale_are_refused(tmp_path: Path) -> None:
+    image = nib.Nifti1Image((_textured() * 1e-42).astype(np.float32), np.diag([2.0, 2, 2, 1]))
+    image.header.set_xyzt_units("mm")
+    path = tmp_path / "sub-01_T1w.nii"
+    nib.save(image, path)
+    with pytest.raises(InputError, match="no intensity above the background|few|empty|constant"):
+        LoadScand("image")({"image": path})

@@ -1,0 +1,115 @@
+"""Raw scans to ages: predicted and true age, Dice of the brain mask where labels exist, seconds a scan.
+
+    python benchmarks/raw_scans.py --data ../shared/data --json raw_scans.json
+
+``--data`` holds BIDS folders of raw scans (``whole_head``, ``stripped_native``) with ``participants.tsv``, and
+label maps in ``whole_head_labels`` (label > 0 is brain). Seconds are of a warm process: imports, the
+template and the model are loaded by one scan before the first that counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from brainage.data.cohort import find_scans
+from brainage.data.participants import read_participants
+from brainage.files import write_json
+from brainage.models.weights import load_trained
+from brainage.predict.batch import Request, predict_request
+from brainage.resources import resource
+
+FOLDERS = ("whole_head", "stripped_native")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", type=Path, default=None)
+    parser.add_argument("--json", type=Path, default=None)
+    options = parser.parse_args()
+    trained = load_trained(options.model or resource("models/shipped/ermoe_ba.safetensors"))
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for folder in FOLDERS:
+            ages = read_participants(options.data / folder / "participants.tsv").set_index("participant_id")[
+                "age"
+            ]
+            scans, _ = find_scans(options.data / folder)
+            if not rows:
+                predict_request(Request(scans[0].path, scans[0]), trained, Path(scratch, "warm"), None)
+            for scan in scans:
+                start = time.perf_counter()
+                outcome = predict_request(Request(scan.path, scan), trained, Path(scratch, folder), None)
+                seconds = time.perf_counter() - start
+                labels = list((options.data / "whole_head_labels").rglob(f"{scan.participant_id}_*.nii.gz"))
+                dice = None
+                if labels and outcome.scan is not None:
+                    dice = dice_coefficient(labels[0], outcome.scan.mask_path)
+                rows.append(
+                    {
+                        "folder": folder,
+                        "participant_id": scan.participant_id,
+                        "age": float(ages[scan.participant_id]),
+                        "predicted_age": float(outcome.row["predicted_age"] or "nan"),
+                        "status": outcome.row["status"],
+                        "message": outcome.row["message"],
+                        "dice": dice,
+                        "registration_ncc": outcome.row.get("registration_ncc", ""),
+                        "unusual": outcome.row.get("unusual", ""),
+                        "seconds": seconds,
+                    }
+                )
+    table = Table(title="Raw scans")
+    for heading in ("scan", "age", "predicted", "status", "Dice", "ncc", "unusual", "seconds"):
+        table.add_column(heading)
+    for row in rows:
+        dice = "" if row["dice"] is None else f"{row['dice']:.3f}"
+        table.add_row(
+            f"{row['folder']} {row['participant_id']}",
+            f"{row['age']:g}",
+            f"{row['predicted_age']:.1f}",
+            row["status"],
+            dice,
+            row["registration_ncc"],
+            row["unusual"],
+            f"{row['seconds']:.1f}",
+        )
+    gaps = np.array([row["predicted_age"] - row["age"] for row in rows])
+    dices = [row["dice"] for row in rows if row["dice"] is not None]
+    summary = {
+        "mae": float(np.nanmean(np.abs(gaps))),
+        "mean_gap": float(np.nanmean(gaps)),
+        "mean_dice": float(np.mean(dices)) if dices else None,
+        "min_dice": float(np.min(dices)) if dices else None,
+        "median_seconds": float(np.median([row["seconds"] for row in rows])),
+        "threads": torch.get_num_threads(),
+        "load_average": os.getloadavg()[0],
+    }
+    console = Console(width=140)
+    console.print(table)
+    console.print(summary)
+    if options.json:
+        write_json(options.json, {"summary": summary, "scans": rows})
+
+
+def dice_coefficient(labels: Path, mask: Path) -> float:
+    """Overlap 2 |A and B| / (|A| + |B|) of label > 0 with mask > 0, on the grid that both share."""
+    reference = np.asarray(nib.load(labels).dataobj).squeeze() > 0
+    found = np.asarray(nib.load(mask).dataobj).squeeze() > 0
+    return float(2 * (reference & found).sum() / (reference.sum() + found.sum()))
+
+
+if __name__ == "__main__":
+    main()
