@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from monai.data.meta_tensor import MetaTensor
 
-from brainage.preprocess.registration import RegisterToTemplated
+from brainage.preprocess.itk import array_from_image
+from brainage.preprocess.registration import RegisterToTemplated, matrix_of, template_brain
 
 BRAIN_MM = np.array([[0, -18, 8, 1], [60, -20, 0, 1], [-60, -20, 0, 1], [0, 60, 10, 1], [0, -95, 0, 1],
                      [0, -20, 70, 1], [20, -60, -50, 1], [-30, 20, -20, 1]], float).T  # fmt: skip
@@ -43,3 +45,18 @@ def test_a_known_affine_is_recovered_within_2_mm(template, turned, scales, shift
     assert np.linalg.norm(back - BRAIN_MM, axis=0).max() < 2
     assert data["qc"]["registration_ncc"] > 0.95
     assert data["qc"]["other"] == 1.0
+
+
+def test_matrix_of_a_transform_about_a_centre():
+    quarter = sitk.Similarity3DTransform()
+    quarter.SetCenter((10.0, 20.0, 30.0))
+    quarter.SetRotation((0.0, 0.0, 1.0), float(np.deg2rad(90)))
+    # About (-10, -20) in RAS a quarter turn takes (-9, -20) to (-10, -19).
+    np.testing.assert_allclose(matrix_of(quarter) @ [-9, -20, 30, 1], [-10, -19, 30, 1], atol=1e-9)
+
+
+def test_the_template_is_a_brain_on_zero():
+    array = array_from_image(template_brain())
+    assert array.max() <= 1.0
+    assert array[0].max() == array[-1].max() == 0
+    assert 1.6 < (array > 0).sum() * 8e-6 < 2.1  # litres
