@@ -92,7 +92,7 @@ def test_the_wheel_holds_recipes_parcellation_and_weights_but_no_tests(wheel, re
             if path.is_file() and "__pycache__" not in path.parts:
                 assert f"brainage/{path.relative_to(repository).as_posix()}" in names
     assert any(name.startswith("brainage/atlases/") and name.endswith(".nii.gz") for name in names)
-    assert "brainage/models/weights/ermoe_ba.safetensors" in names
+    assert "brainage/models/shipped/ermoe_ba.safetensors" in names
     assert "brainage/report/templates/report.html.j2" in names
     assert "brainage/py.typed" in names
     assert not [name for name in names if {"tests", "notebooks"} & set(Path(name).parts)]
