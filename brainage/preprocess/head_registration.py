@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import product
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
 
 from brainage.preprocess.itk import array_from_image, image_from_array
 from brainage.resources import resource
@@ -17,8 +19,11 @@ FOLDER = "atlases/head_template"
 HEAD_FILE = "tpl-MNI152NLin2009aSym_res-2_desc-head_T1w.nii.gz"
 BRAIN_FILE = "tpl-MNI152NLin2009aSym_res-2_label-brain_probseg.nii.gz"
 
-# Pitch (about the left-right axis, degrees) of the starts: heads nod in the scanner far more than they turn.
-PITCHES = (-25.0, 0.0, 25.0)
+# Poses that are tried, degrees: heads nod in the scanner more than they turn or lean to a side.
+PITCHES = (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)
+TURNS = (-20.0, 0.0, 20.0)
+# Voxels on which they are compared, mm, and how many are followed up.
+COARSE_SPACING, KEPT_STARTS = 6.0, 3
 # What lies farther below the top of a head is mostly neck, mm.
 HEAD_HEIGHT = 160.0
 # The deformable step: voxels, smoothing of its field (mm), iterations.
@@ -133,19 +138,39 @@ def _foreground(image: sitk.Image) -> tuple[sitk.Image, np.ndarray]:
 
 
 def _best_start(template: HeadTemplate, scan: sitk.Image, points: np.ndarray) -> sitk.Similarity3DTransform:
-    """Of the similarities reached from several starts, the one of highest mutual information."""
+    """Of the similarities reached from the most promising turns, the one of highest mutual information."""
     _, template_points = _foreground(template.head)
     centre, origin = points.mean(0), template_points.mean(0)
     near = template.near(25.0)
-    reached = []
-    for pitch in PITCHES:
+    coarse, coarse_scan = _isotropic(template.head, COARSE_SPACING), _isotropic(scan, COARSE_SPACING)
+    tried = []
+    for pitch, yaw, roll in product(PITCHES, TURNS, TURNS):
         start = sitk.Similarity3DTransform()
         start.SetCenter(origin.tolist())
         start.SetTranslation((centre - origin).tolist())
-        start.SetRotation((1.0, 0.0, 0.0), float(np.deg2rad(pitch)))
-        reached.append(_optimise(template.head, scan, start, (4,), (4.0,), near))
-    # The optimiser minimises the negative mutual information.
+        # Rotations about x, y, z of LPS: nodding, leaning to a shoulder, turning.
+        start.SetMatrix(
+            Rotation.from_euler("xyz", [pitch, roll, yaw], degrees=True).as_matrix().ravel().tolist()
+        )
+        method = _mutual_information(near, 1.0)
+        method.SetInitialTransform(start, inPlace=False)
+        tried.append((method.MetricEvaluate(coarse, coarse_scan), len(tried), start))
+    # The metric is the negative mutual information.
+    reached = [
+        _optimise(template.head, scan, start, (4,), (4.0,), near)
+        for _, _, start in sorted(tried)[:KEPT_STARTS]
+    ]
     return sitk.Similarity3DTransform(min(reached, key=lambda pair: pair[1])[0])
+
+
+def _mutual_information(mask: sitk.Image, share: float) -> sitk.ImageRegistrationMethod:
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(32)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(share)
+    method.SetMetricFixedMask(mask)
+    method.SetInterpolator(sitk.sitkLinear)
+    return method
 
 
 def _optimise(
@@ -156,12 +181,7 @@ def _optimise(
     sigmas_mm: tuple[float, ...],
     mask: sitk.Image,
 ) -> tuple[sitk.Transform, float]:
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.25)
-    method.SetMetricFixedMask(mask)
-    method.SetInterpolator(sitk.sitkLinear)
+    method = _mutual_information(mask, 0.25)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=2.0, minStep=1e-2, numberOfIterations=60, gradientMagnitudeTolerance=1e-6
     )
