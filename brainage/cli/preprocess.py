@@ -89,6 +89,7 @@ def preprocess(
             write_status(status, rows, bids_dir, keep_others=True)
     finally:
         results.close()
+        write_status(status, rows, bids_dir, keep_others=True)
     write_status(status, rows, bids_dir, keep_others=bool(participant_label))
     failed = sum(row["status"] == "failed" for row in rows)
     doubtful = sum(row["status"] == "warning" for row in rows)

@@ -134,8 +134,10 @@ def _in_pool(scans: Sequence[Scan], arguments: tuple[Any, ...], jobs: int) -> Ge
         futures = [pool.submit(preprocess_row, scan, *arguments) for scan in scans]
         for future in as_completed(futures):
             yield future.result()
+    except KeyboardInterrupt:
+        logger.warning("Interrupted; the scans at work are finished first, then this ends")
+        raise
     finally:
-        # After Ctrl-C: scans at work are finished, the others are left.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
