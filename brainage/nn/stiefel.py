@@ -116,15 +116,17 @@ class OrthonormalFrames(nn.Module):
             rule = f"must have the shape {tuple(self.weight_MDC.shape)}"
             raise ConfigError("frames_MDC", tuple(frames_MDC.shape), rule)
         frames = frames_MDC.to(self.weight_MDC)
-        error = orthonormality_error(frames)
-        if not error < 1e-3:
-            raise ConfigError("frames_MDC", f"max|Q^T Q - I| of {error:.1e}", "must be below 1e-3")
-        if self.orthogonalization == "cayley":
-            weight, start = inverse_cayley_frame(frames)
-            self.weight_MDC.copy_(weight)
-            self.start_MCC.copy_(start)
-        else:
-            self.weight_MDC.copy_(frames)
+        # A layer may be built or loaded inside an autocast region, whose products are not exact enough.
+        with torch.autocast(frames.device.type, enabled=False):
+            error = orthonormality_error(frames)
+            if not error < 1e-3:
+                raise ConfigError("frames_MDC", f"max|Q^T Q - I| of {error:.1e}", "must be below 1e-3")
+            if self.orthogonalization == "cayley":
+                weight, start = inverse_cayley_frame(frames)
+                self.weight_MDC.copy_(weight)
+                self.start_MCC.copy_(start)
+            else:
+                self.weight_MDC.copy_(frames)
 
     def forward(self) -> Tensor:
         """The frames (M, D, C), in float32 or in the parameter's own dtype where that is wider."""
@@ -144,9 +146,10 @@ def _restore_orthogonality(module: OrthonormalFrames, _: object) -> None:
 
     One that was stored in full is left as it is, bit by bit, so that training resumes exactly.
     """
-    if orthonormality_error(module.start_MCC) > 1e-5:
-        left, _, right_t = torch.linalg.svd(module.start_MCC.double())
-        module.start_MCC.copy_(left @ right_t)
+    with torch.autocast(module.start_MCC.device.type, enabled=False):
+        if orthonormality_error(module.start_MCC) > 1e-5:
+            left, _, right_t = torch.linalg.svd(module.start_MCC.double())
+            module.start_MCC.copy_(left @ right_t)
 
 
 class StiefelBasis(nn.Module):

@@ -96,6 +96,17 @@ def test_stays_in_full_precision(orthogonalization):
     assert orthonormality_error(reduced) < 2e-6
 
 
+@pytest.mark.parametrize("orthogonalization", ["cayley", "qr"])
+def test_built_and_loaded_inside_an_autocast_region(orthogonalization):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        frames = OrthonormalFrames(2, 96, 48, orthogonalization)
+        assert orthonormality_error(frames().double()) < 2e-6
+        target = qr_frame(torch.randn(2, 96, 48))
+        frames.load_frames(target)
+        frames.load_state_dict(frames.state_dict())
+    torch.testing.assert_close(frames(), target, rtol=0, atol=2e-6)
+
+
 def test_state_dict_restores_the_frames():
     source, target = OrthonormalFrames(2, 6, 4), OrthonormalFrames(2, 6, 4)
     target.load_state_dict(source.state_dict())
