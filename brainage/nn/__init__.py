@@ -1,10 +1,13 @@
-"""Layers, on torch alone: the Eigen-Reparameterized Mixture of Experts (ERMoE) and the transformer around it.
+"""Layers, on torch alone: the Eigen-Reparameterized Mixture of Experts (ERMoE), its published alternatives
+behind the same interface, and the transformer around them.
 
 Names of tensors end in their shape: B batch, N tokens, D width, E experts, R rank of a basis, K experts per
 token, H hidden width of an expert.
 """
 
+from brainage.nn.balancing import importance_loss, load_loss, score_balancing_loss
 from brainage.nn.moe import ERMoE
+from brainage.nn.registry import make_moe
 from brainage.nn.routing import RoutingRecord
 from brainage.nn.routing_stats import expert_load, routing_statistics, subspace_overlap
 from brainage.nn.stiefel import StiefelBasis
@@ -17,7 +20,11 @@ __all__ = [
     "StiefelBasis",
     "VisionTransformer",
     "expert_load",
+    "importance_loss",
+    "load_loss",
+    "make_moe",
     "no_weight_decay_parameters",
     "routing_statistics",
+    "score_balancing_loss",
     "subspace_overlap",
 ]

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from brainage.nn.routing import RoutingRecord
+
 
 @dataclass(frozen=True, eq=False)
 class DispatchPlan:
@@ -64,6 +66,25 @@ def plan_dispatch(
     return DispatchPlan(
         pair_S, cell_S, torch.empty_like(row).scatter_(0, pair, row).view(tokens, slots), tuple(sizes)
     )
+
+
+def plan_routing(record: RoutingRecord, rows_TD: Tensor) -> DispatchPlan:
+    """The plan of a layer's routing; ``rows_TD`` is what will be gathered, in the device and dtype it has."""
+    return plan_dispatch(
+        record.experts_BNK.flatten(0, 1),
+        record.used_BNK.flatten(0, 1),
+        record.num_experts,
+        multiple_of=_slice_multiple(rows_TD.device.type, rows_TD.dtype),
+    )
+
+
+def _slice_multiple(device_type: str, dtype: torch.dtype) -> int:
+    """Row multiple of the experts' slices.
+
+    On CPU, oneDNN compiles a half-precision kernel for every new shape (2 to 5 ms, ten times the product
+    itself), and the slices' sizes change with every batch. Rounded up, they repeat and kernels are reused.
+    """
+    return 128 if device_type == "cpu" and dtype in (torch.bfloat16, torch.float16) else 1
 
 
 class _GatherRows(torch.autograd.Function):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from brainage.errors import ConfigError
-from brainage.nn.dispatch import plan_dispatch
+from brainage.nn.dispatch import plan_routing
 from brainage.nn.experts import LowRankExperts, SharedBasisExperts
 from brainage.nn.routers import Fallback, ThresholdTopK, eigenbasis_scores
 from brainage.nn.routing import RoutingRecord
@@ -39,6 +38,8 @@ class ERMoE(nn.Module):
     Raises:
         ConfigError: naming field, value and rule.
     """
+
+    uses_context = True
 
     def __init__(
         self,
@@ -99,21 +100,7 @@ class ERMoE(nn.Module):
         coordinates, x_TER, context_TER = self.experts.project(x_BND.flatten(0, 1), context_BND.flatten(0, 1))
         scores_BNE = eigenbasis_scores(x_TER, context_TER).unflatten(0, (batch, tokens))
         record = self.select(scores_BNE, prior_NE)
-        plan = plan_dispatch(
-            record.experts_BNK.flatten(0, 1),
-            record.used_BNK.flatten(0, 1),
-            record.num_experts,
-            multiple_of=_slice_multiple(x_BND.device.type, coordinates.dtype),
-        )
+        plan = plan_routing(record, coordinates)
         y_TD = self.experts(coordinates, record.gates_BNK.flatten(0, 1), plan)
         y_BND = y_TD.to(x_BND.dtype).unflatten(0, (batch, tokens))
         return (y_BND, record) if return_routing else y_BND
-
-
-def _slice_multiple(device_type: str, dtype: torch.dtype) -> int:
-    """Row multiple of the experts' slices.
-
-    On CPU, oneDNN compiles a half-precision kernel for every new shape (2 to 5 ms, ten times the product
-    itself), and the slices' sizes change with every batch. Rounded up, they repeat and kernels are reused.
-    """
-    return 128 if device_type == "cpu" and dtype in (torch.bfloat16, torch.float16) else 1

@@ -30,6 +30,13 @@ def eigenbasis_scores(tokens_BNER: Tensor, context_BNER: Tensor) -> Tensor:
     return (tokens * context).sum(dim=-1) / norms.clamp(min=1e-12)
 
 
+def check_prior(prior_NE: Tensor, shape_BNE: torch.Size) -> None:
+    """Raise ConfigError unless the prior has the shape (N, E) or (B, N, E) of the scores."""
+    if prior_NE.shape not in (shape_BNE, shape_BNE[1:]):
+        rule = f"must have the shape {tuple(shape_BNE[1:])} or {tuple(shape_BNE)}"
+        raise ConfigError("prior_NE", tuple(prior_NE.shape), rule)
+
+
 @dataclass(frozen=True)
 class ThresholdTopK:
     """Selects, for each token, at most ``top_k`` of the experts that score above ``threshold``.
@@ -81,9 +88,7 @@ class ThresholdTopK:
         weighted = scores_BNE.masked_fill(scores_BNE.isnan(), -2.0)
         ranked = weighted
         if prior_NE is not None:
-            if prior_NE.shape not in (scores_BNE.shape, scores_BNE.shape[1:]):
-                rule = f"must have the shape {tuple(scores_BNE.shape[1:])} or {tuple(scores_BNE.shape)}"
-                raise ConfigError("prior_NE", tuple(prior_NE.shape), rule)
+            check_prior(prior_NE, scores_BNE.shape)
             weighted = torch.minimum(weighted, prior_NE.to(weighted.dtype) * weighted)
             ranked = weighted.masked_fill(~(prior_NE > 0), -torch.inf)
 

@@ -13,13 +13,17 @@ class RoutingRecord:
     """The routing of one forward pass. Nothing of it is kept on the module.
 
     Attributes:
-        scores_BNE: the router's scores, for the eigenbasis router cosines in [-1, 1], before any prior.
+        scores_BNE: the router's scores before any prior: cosines in [-1, 1] for the eigenbasis router, logits
+            for the others.
         experts_BNK: indices of the chosen experts, best first. A slot that is not used holds an arbitrary
             valid index and a gate of exactly 0; count only the slots in ``used_BNK``.
         gates_BNK: weights of the chosen experts, positive where used. They sum to 1 over K, or to 0 for a
-            token that passes through the residual.
-        eligible_BNE: whether the expert was allowed for the token and scored above the threshold.
+            token that passes through the residual; where they are a softmax's own probabilities, to the
+            probability of the chosen (see :class:`~brainage.nn.softmax_routing.SoftmaxTopK`).
+        eligible_BNE: whether the expert was allowed for the token and scored above the threshold, if any.
         fallback_BN: whether the token had no eligible expert.
+
+    Soft MoE chooses nothing, and its record reads differently: see :class:`~brainage.nn.soft_moe.SoftMoE`.
     """
 
     scores_BNE: Tensor

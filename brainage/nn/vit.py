@@ -1,4 +1,4 @@
-"""A pre-norm vision transformer on token sequences, with ERMoE layers in the blocks that ask for them."""
+"""A pre-norm vision transformer on token sequences, with mixtures of experts in the blocks that ask."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from brainage.errors import ConfigError
 from brainage.nn.attention import SelfAttention
-from brainage.nn.moe import ERMoE
+from brainage.nn.registry import MoELayer, make_moe
 from brainage.nn.routing import RoutingRecord
 
 Context = Literal["attention_mean", "attention_output"]
@@ -40,12 +40,12 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block: attention, then a dense feed-forward network or an ERMoE.
+    """Pre-norm transformer block: attention, then a dense feed-forward network or a mixture of experts.
 
     Args:
         dim: width D.
         num_heads: heads of the attention.
-        feed_forward: the second sublayer. An :class:`ERMoE` is given its tokens' contexts.
+        feed_forward: the second sublayer. A :class:`MoELayer` is given its tokens' contexts.
         context: what an ERMoE compares a token with: ``"attention_mean"``, the head-averaged attention
             applied to the same normalised tokens that are routed, or ``"attention_output"``, the attention
             sublayer's output, which needs no explicit attention matrix.
@@ -57,7 +57,7 @@ class Block(nn.Module):
         self,
         dim: int,
         num_heads: int,
-        feed_forward: FeedForward | ERMoE,
+        feed_forward: FeedForward | MoELayer,
         context: Context = "attention_mean",
         drop_path: float = 0.0,
         dropout: float = 0.0,
@@ -73,20 +73,22 @@ class Block(nn.Module):
         self.regularise = nn.Sequential(nn.Dropout(dropout), DropPath(drop_path))
 
     def forward(self, x_BND: Tensor, prior_NE: Tensor | None = None) -> tuple[Tensor, RoutingRecord | None]:
-        """The transformed tokens, and the routing record of an ERMoE (None in a dense block)."""
+        """The transformed tokens, and the routing record of a mixture (None in a dense block)."""
+        feed_forward = self.feed_forward
         mean_attention_BNN = None
         normed_BND = self.norm_attention(x_BND)
-        if isinstance(self.feed_forward, ERMoE) and self.context == "attention_mean":
+        compared = not isinstance(feed_forward, FeedForward) and feed_forward.uses_context
+        if compared and self.context == "attention_mean":
             attended_BND, mean_attention_BNN = self.attention.with_mean_attention(normed_BND)
         else:
             attended_BND = self.attention(normed_BND)
         x_BND = x_BND + self.regularise(attended_BND)
 
         normed_BND = self.norm_feed_forward(x_BND)
-        if not isinstance(self.feed_forward, ERMoE):
-            return x_BND + self.regularise(self.feed_forward(normed_BND)), None
+        if isinstance(feed_forward, FeedForward):
+            return x_BND + self.regularise(feed_forward(normed_BND)), None
         context_BND = attended_BND if mean_attention_BNN is None else mean_attention_BNN @ normed_BND
-        y_BND, record = self.feed_forward(normed_BND, context_BND, prior_NE, return_routing=True)
+        y_BND, record = feed_forward(normed_BND, context_BND, prior_NE, return_routing=True)
         return x_BND + self.regularise(y_BND), record
 
 
@@ -99,8 +101,9 @@ class VisionTransformer(nn.Module):
         depth: number of blocks.
         num_heads: heads of each attention.
         hidden_dim: hidden width of the dense blocks, and of an expert unless ``moe`` says otherwise.
-        moe_blocks: indices of the blocks that hold an ERMoE, from 0 to ``depth - 1``.
-        moe: keyword settings of :class:`ERMoE` without ``dim``; needs at least ``num_experts`` and ``rank``.
+        moe_blocks: indices of the blocks that hold a mixture, from 0 to ``depth - 1``.
+        moe: the mixture: ``router``, a name known to :func:`~brainage.nn.registry.make_moe` (``"ermoe"``
+            where it is not given), ``num_experts``, and the other settings of that layer without ``dim``.
         context: see :class:`Block`.
         drop_path: stochastic depth of the last block; it grows linearly from 0 at the first.
         dropout: dropout on the sum of tokens and positions, and on the sublayers' outputs.
@@ -127,19 +130,19 @@ class VisionTransformer(nn.Module):
             raise ConfigError(
                 "moe_blocks", tuple(moe_blocks), f"must lie between 0 and depth - 1 ({depth - 1})"
             )
-        if moe_blocks and moe is None:
-            raise ConfigError("moe", moe, "must give num_experts and rank when moe_blocks names a block")
+        if moe_blocks and "num_experts" not in (moe or {}):
+            raise ConfigError("moe", moe, "must give at least num_experts when moe_blocks names a block")
         for name, rate in (("drop_path", drop_path), ("dropout", dropout)):
             if not 0 <= rate < 1:
                 raise ConfigError(name, rate, "must lie in [0, 1)")
-        settings = {"hidden_dim": hidden_dim, **(moe or {})}
+        settings = {"router": "ermoe", "hidden_dim": hidden_dim, **(moe or {})}
         self.position_ND = nn.Parameter(nn.init.trunc_normal_(torch.empty(num_tokens, dim), std=0.02))
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
             Block(
                 dim,
                 num_heads,
-                ERMoE(dim, **settings) if index in moe_blocks else FeedForward(dim, hidden_dim),
+                make_moe(dim=dim, **settings) if index in moe_blocks else FeedForward(dim, hidden_dim),
                 context,
                 drop_path * index / max(depth - 1, 1),
                 dropout,
@@ -155,7 +158,7 @@ class VisionTransformer(nn.Module):
 
         Args:
             tokens_BND: token embeddings, N as given at construction.
-            prior_NE: prior of tokens on experts, handed to every ERMoE (see :meth:`ERMoE.forward`).
+            prior_NE: prior of tokens on experts, handed to every mixture (see :class:`MoELayer`).
             return_routing: also return the routing records.
 
         Returns:

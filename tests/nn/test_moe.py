@@ -233,7 +233,7 @@ def test_all_tokens_below_the_threshold_are_skipped(coupling):
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_nan_in_one_token_stays_there(coupling, fallback, multiple, monkeypatch):
     if multiple == "padded slices":
-        monkeypatch.setattr("brainage.nn.moe._slice_multiple", lambda *_: 8)
+        monkeypatch.setattr("brainage.nn.dispatch._slice_multiple", lambda *_: 8)
     layer = make_layer(coupling, fallback=fallback)
     x, context = make_tokens(batch=2, tokens=20)
     expected = layer(x, context)

@@ -1,0 +1,90 @@
+"""Learned logits, and the selection by softmax and top-k that the published alternatives to ERMoE share.
+
+A router is a module from tokens (..., D) to logits (..., E), computed in the precision of its parameters
+outside autocast, because a logit rounded to bfloat16 changes which expert is chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from brainage.errors import ConfigError
+from brainage.nn.routers import check_prior
+from brainage.nn.routing import RoutingRecord
+
+
+class LinearRouter(nn.Module):
+    """Learned linear logits ``W x`` without a bias, as in V-MoE (Riquelme et al. 2021, arXiv 2106.05974)."""
+
+    def __init__(self, dim: int, num_experts: int) -> None:
+        super().__init__()
+        self.weight_ED = nn.Parameter(torch.randn(num_experts, dim) / math.sqrt(dim))
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """Logits (B, N, E)."""
+        with torch.autocast(x_BND.device.type, enabled=False):
+            return F.linear(x_BND.to(self.weight_ED.dtype), self.weight_ED)
+
+
+@dataclass(frozen=True)
+class SoftmaxTopK:
+    """Selects the ``top_k`` most probable experts of ``softmax(logits + noise)``.
+
+    With a prior ``p`` in [0, 1] (1 where none is given) the probabilities are those of
+    ``softmax(logits + noise + log p)``: a positive prior weights an expert's probability, and an expert with
+    ``p <= 0`` is closed to the token. The gates are the probabilities as they are, so that the router learns
+    also for ``top_k = 1``; they sum to less than 1 unless every expert is chosen. With ``normalize_gates``
+    they are divided by their sum over the chosen. ``top_k = num_experts`` is the soft mixture of all experts.
+
+    In the record, ``scores_BNE`` are the logits without noise and prior, ``eligible_BNE`` says which experts
+    are open to a token, and ``fallback_BN`` is true only for a token to which all are closed; it takes none.
+    A logit that is NaN counts as 0.
+
+    Args:
+        num_experts: number of experts E.
+        top_k: experts per token K, from 1 to E.
+        normalize_gates: whether the gates of a token sum to 1.
+
+    Raises:
+        ConfigError: naming the field that breaks its rule.
+    """
+
+    num_experts: int
+    top_k: int = 2
+    normalize_gates: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.top_k <= self.num_experts:
+            raise ConfigError("top_k", self.top_k, f"must be between 1 and num_experts ({self.num_experts})")
+
+    def __call__(
+        self, logits_BNE: Tensor, prior_NE: Tensor | None = None, noise_BNE: Tensor | None = None
+    ) -> RoutingRecord:
+        """Route by ``logits_BNE``; ``prior_NE`` has the shape (N, E) or (B, N, E).
+
+        Raises:
+            ConfigError: if the shape of the prior does not fit.
+        """
+        # Gates stay finite; a NaN token becomes NaN through its experts, and only itself.
+        logits = logits_BNE.masked_fill(logits_BNE.isnan(), 0.0)
+        if noise_BNE is not None:
+            logits = logits + noise_BNE
+        open_BNE = torch.ones_like(logits, dtype=torch.bool)
+        if prior_NE is not None:
+            check_prior(prior_NE, logits_BNE.shape)
+            open_BNE = (prior_NE > 0).expand_as(logits)
+            # Not -inf: a row of it has no softmax. Beside an open expert the lowest number weighs exactly 0.
+            lowest = torch.finfo(logits.dtype).min
+            logits = (logits + prior_NE.to(logits.dtype).log()).masked_fill(~open_BNE, lowest)
+        probabilities = logits.softmax(dim=-1).masked_fill(~open_BNE, 0.0)
+        gates_BNK, experts_BNK = probabilities.topk(self.top_k, dim=-1)
+        closed_BN = ~open_BNE.any(dim=-1)
+        if self.normalize_gates:
+            total = gates_BNK.sum(dim=-1, keepdim=True)
+            gates_BNK = gates_BNK / total.masked_fill(closed_BN[..., None], 1.0)
+        return RoutingRecord(logits_BNE, experts_BNK, gates_BNK, open_BNE, closed_BN)
