@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from brainage.errors import ConfigError
 from brainage.nn.moe import ERMoE
 from brainage.nn.softmax_moe import SoftmaxMoE
-from brainage.nn.softmax_routing import LinearRouter
+from brainage.nn.softmax_routing import CosineRouter, LinearRouter
 
 
 class MoELayer(Protocol):
@@ -51,7 +51,22 @@ def vmoe(
     return SoftmaxMoE(router, dim, num_experts, hidden_dim, top_k, noise_std, normalize_gates)
 
 
-ROUTERS: dict[str, Callable[..., nn.Module]] = {"ermoe": ERMoE, "vmoe": vmoe}
+def cosine(
+    dim: int,
+    num_experts: int,
+    hidden_dim: int,
+    top_k: int = 2,
+    noise_std: float = 0.0,
+    normalize_gates: bool = False,
+    projection_dim: int | None = None,
+    temperature: float = 0.3,
+) -> SoftmaxMoE:
+    """Learned cosine router with temperature, see :class:`~brainage.nn.softmax_routing.CosineRouter`."""
+    router = CosineRouter(dim, num_experts, projection_dim, temperature)
+    return SoftmaxMoE(router, dim, num_experts, hidden_dim, top_k, noise_std, normalize_gates)
+
+
+ROUTERS: dict[str, Callable[..., nn.Module]] = {"ermoe": ERMoE, "cosine": cosine, "vmoe": vmoe}
 
 
 def make_moe(router: str, dim: int, num_experts: int, hidden_dim: int, **settings: Any) -> MoELayer:

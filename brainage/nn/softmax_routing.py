@@ -17,6 +17,9 @@ from brainage.errors import ConfigError
 from brainage.nn.routers import check_prior
 from brainage.nn.routing import RoutingRecord
 
+LOWEST_TEMPERATURE = 0.01
+"""Bound of a learned temperature, as in the published implementations of X-MoE."""
+
 
 class LinearRouter(nn.Module):
     """Learned linear logits ``W x`` without a bias, as in V-MoE (Riquelme et al. 2021, arXiv 2106.05974)."""
@@ -29,6 +32,44 @@ class LinearRouter(nn.Module):
         """Logits (B, N, E)."""
         with torch.autocast(x_BND.device.type, enabled=False):
             return F.linear(x_BND.to(self.weight_ED.dtype), self.weight_ED)
+
+
+class CosineRouter(nn.Module):
+    """Cosine logits with a learned temperature: the router of X-MoE (Chi et al. 2022, arXiv 2204.09179).
+
+    ``logit_e = cos(P x, w_e) / tau`` with a linear projection P to a low dimension and one embedding ``w_e``
+    for each expert. A projection of norm 0 has logits of 0.
+
+    Args:
+        dim: width D.
+        num_experts: number of experts E.
+        projection_dim: width of the projection; half the number of experts (at least 2) where not given, as
+            in the paper.
+        temperature: tau at the start; it never falls below 0.01.
+
+    Raises:
+        ConfigError: if ``projection_dim`` is below 1 or ``temperature`` below 0.01.
+    """
+
+    def __init__(
+        self, dim: int, num_experts: int, projection_dim: int | None = None, temperature: float = 0.3
+    ) -> None:
+        super().__init__()
+        width = max(num_experts // 2, 2) if projection_dim is None else projection_dim
+        if width < 1:
+            raise ConfigError("projection_dim", width, "must be at least 1")
+        if not temperature >= LOWEST_TEMPERATURE:
+            raise ConfigError("temperature", temperature, f"must be at least {LOWEST_TEMPERATURE}")
+        self.projection_PD = nn.Parameter(torch.randn(width, dim) / math.sqrt(dim))
+        self.embedding_EP = nn.Parameter(torch.randn(num_experts, width))
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """Logits (B, N, E)."""
+        with torch.autocast(x_BND.device.type, enabled=False):
+            projected = F.normalize(F.linear(x_BND.to(self.projection_PD.dtype), self.projection_PD), dim=-1)
+            cosines = F.linear(projected, F.normalize(self.embedding_EP, dim=-1))
+            return cosines * self.log_scale.clamp(max=-math.log(LOWEST_TEMPERATURE)).exp()
 
 
 @dataclass(frozen=True)

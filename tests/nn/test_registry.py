@@ -8,7 +8,7 @@ import torch
 from brainage.errors import ConfigError
 from brainage.nn import ERMoE, RoutingRecord, VisionTransformer, make_moe, routing_statistics
 
-SETTINGS = {"ermoe": {"rank": 3}, "vmoe": {}}
+SETTINGS = {"ermoe": {"rank": 3}, "vmoe": {}, "cosine": {}}
 
 
 @pytest.mark.parametrize("router", SETTINGS)

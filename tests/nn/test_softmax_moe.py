@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from brainage.errors import ConfigError
 from brainage.nn import expert_load, make_moe
+from brainage.nn.softmax_routing import CosineRouter
 
-ROUTERS = {"vmoe": {"noise_std": 0.0}}
+ROUTERS = {"vmoe": {"noise_std": 0.0}, "cosine": {}}
 
 
 def make_layer(router, dim=13, experts=7, hidden=11, **changes):
@@ -28,7 +29,13 @@ def vmoe_logits(router, token):
     return [row @ token for row in router.weight_ED]
 
 
-LOGITS = {"vmoe": vmoe_logits}
+def cosine_logits(router, token):
+    projected = router.projection_PD @ token
+    cosines = [F.cosine_similarity(projected, row, dim=0) for row in router.embedding_EP]
+    return [cosine * router.log_scale.exp() for cosine in cosines]
+
+
+LOGITS = {"vmoe": vmoe_logits, "cosine": cosine_logits}
 
 
 def expert_output(experts, e, token):
@@ -200,6 +207,23 @@ def test_vmoe_by_hand():
     assert record.gates_BNK.tolist() == [[[pytest.approx(0.6)]]]
 
 
+def test_cosine_logits_by_hand():
+    # tau = 1/2 and P = I: cosines of (3, 4) with (1, 0), (0, -2) and (4, 3) are 3/5, -4/5 and 24/25, doubled.
+    router = CosineRouter(2, 3, projection_dim=2, temperature=0.5)
+    with torch.no_grad():
+        router.projection_PD.copy_(torch.eye(2))
+        router.embedding_EP.copy_(torch.tensor([[1.0, 0.0], [0.0, -2.0], [4.0, 3.0]]))
+    logits = router(torch.tensor([[[3.0, 4.0], [0.0, 0.0]]]))
+    torch.testing.assert_close(logits, torch.tensor([[[1.2, -1.6, 1.92], [0.0, 0.0, 0.0]]]))
+
+
+def test_cosine_temperature_has_a_lower_bound():
+    router = CosineRouter(4, 3)
+    with torch.no_grad():
+        router.log_scale.fill_(50)
+    assert float(router(torch.randn(1, 20, 4)).detach().abs().max()) <= 100.001
+
+
 def test_noise_is_for_training_alone():
     layer, x = make_layer("vmoe", noise_std=30.0), make_tokens()
     _, first = layer(x, return_routing=True)
@@ -214,6 +238,8 @@ def test_noise_is_for_training_alone():
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
+        ({"router": "cosine", "temperature": 0.001}, "temperature"),
+        ({"router": "cosine", "projection_dim": 0}, "projection_dim"),
         ({"top_k": 8}, "top_k"),
         ({"top_k": 0}, "top_k"),
         ({"hidden": 0}, "hidden_dim"),
@@ -223,7 +249,7 @@ def test_noise_is_for_training_alone():
 )
 def test_bad_configuration_names_the_field(changes, field):
     with pytest.raises(ConfigError) as error:
-        make_layer("vmoe", **changes)
+        make_layer(**{"router": "vmoe", **changes})
     assert error.value.field == field
 
 

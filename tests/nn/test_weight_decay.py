@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from brainage.nn import ERMoE, VisionTransformer, no_weight_decay_parameters
+from brainage.nn import ERMoE, VisionTransformer, make_moe, no_weight_decay_parameters
 
 
 @pytest.mark.parametrize("coupling", ["shared", "joint", "independent"])
@@ -21,6 +21,11 @@ def test_only_matrices_and_spectra_are_decayed(coupling):
         "blocks.1.feed_forward.experts.hidden.first_spectrum_EC",
         "blocks.1.feed_forward.experts.hidden.second_spectrum_EC",
     }
+
+
+def test_a_learned_temperature_is_not_decayed():
+    layer = make_moe("cosine", 8, 4, 8)
+    assert no_weight_decay_parameters(layer) == {"router.log_scale", "experts.bias_EH", "experts.bias_ED"}
 
 
 def test_names_are_those_of_the_module_itself():
