@@ -9,9 +9,11 @@ from typing import Any, Protocol, cast
 from torch import Tensor, nn
 
 from brainage.errors import ConfigError
+from brainage.nn.eigenbasis_router import EnergyRouter
 from brainage.nn.moe import ERMoE
 from brainage.nn.softmax_moe import SoftmaxMoE
 from brainage.nn.softmax_routing import CosineRouter, LinearRouter
+from brainage.nn.stiefel import Orthogonalization
 
 
 class MoELayer(Protocol):
@@ -66,7 +68,30 @@ def cosine(
     return SoftmaxMoE(router, dim, num_experts, hidden_dim, top_k, noise_std, normalize_gates)
 
 
-ROUTERS: dict[str, Callable[..., nn.Module]] = {"ermoe": ERMoE, "cosine": cosine, "vmoe": vmoe}
+def emoe(
+    dim: int,
+    num_experts: int,
+    hidden_dim: int,
+    rank: int,
+    top_k: int = 2,
+    normalize_gates: bool = False,
+    temperature: float = 1.0,
+    orthogonalization: Orthogonalization = "cayley",
+) -> SoftmaxMoE:
+    """EMoE, see :class:`~brainage.nn.eigenbasis_router.EnergyRouter`.
+
+    Top-1 and top-2 by ``top_k``; ``top_k = num_experts`` is its soft mode.
+    """
+    router = EnergyRouter(dim, num_experts, rank, temperature, orthogonalization)
+    return SoftmaxMoE(router, dim, num_experts, hidden_dim, top_k, 0.0, normalize_gates)
+
+
+ROUTERS: dict[str, Callable[..., nn.Module]] = {
+    "ermoe": ERMoE,
+    "emoe": emoe,
+    "vmoe": vmoe,
+    "cosine": cosine,
+}
 
 
 def make_moe(router: str, dim: int, num_experts: int, hidden_dim: int, **settings: Any) -> MoELayer:

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from brainage.errors import ConfigError
 from brainage.nn import expert_load, make_moe
+from brainage.nn.eigenbasis_router import EnergyRouter
 from brainage.nn.softmax_routing import CosineRouter
+from brainage.nn.stiefel import orthonormality_error
 
-ROUTERS = {"vmoe": {"noise_std": 0.0}, "cosine": {}}
+ROUTERS = {"vmoe": {"noise_std": 0.0}, "cosine": {}, "emoe": {"rank": 2}}
 
 
 def make_layer(router, dim=13, experts=7, hidden=11, **changes):
@@ -35,7 +37,18 @@ def cosine_logits(router, token):
     return [cosine * router.log_scale.exp() for cosine in cosines]
 
 
-LOGITS = {"vmoe": vmoe_logits, "cosine": cosine_logits}
+def emoe_logits(router, token):
+    energy = [(column @ token) ** 2 for column in router.basis()[0].T]
+    shares = [value / sum(energy) for value in energy]
+    divided = router.mask_ER.exp() / router.mask_ER.exp().sum(0)
+    return [
+        sum(weight * gain * share for weight, gain, share in zip(masks, router.gain_R, shares, strict=True))
+        + bias
+        for masks, bias in zip(divided, router.bias_E, strict=True)
+    ]
+
+
+LOGITS = {"vmoe": vmoe_logits, "cosine": cosine_logits, "emoe": emoe_logits}
 
 
 def expert_output(experts, e, token):
@@ -222,6 +235,38 @@ def test_cosine_temperature_has_a_lower_bound():
     with torch.no_grad():
         router.log_scale.fill_(50)
     assert float(router(torch.randn(1, 20, 4)).detach().abs().max()) <= 100.001
+
+
+def test_energy_logits_by_hand():
+    # Q = (e0, e1) of D = 3, E = 2. x = (3, 4, 7): energies 9 and 16, shares 0.36 and 0.64. Masks: component 0
+    # is divided (3/4, 1/4), component 1 (1/2, 1/2); gains (2, 1), bias (0, 1), tau 1/2. Logits:
+    # 2 (0.75 * 2 * 0.36 + 0.5 * 0.64) = 1.72 and 2 (0.25 * 2 * 0.36 + 0.5 * 0.64 + 1) = 3.
+    router = EnergyRouter(3, 2, 2, temperature=0.5)
+    router.basis.load_frames(torch.eye(3, 2)[None])
+    with torch.no_grad():
+        router.mask_ER.copy_(torch.tensor([[3.0, 1.0], [1.0, 1.0]]).log())
+        router.gain_R.copy_(torch.tensor([2.0, 1.0]))
+        router.bias_E.copy_(torch.tensor([0.0, 1.0]))
+    logits = router(torch.tensor([[[3.0, 4.0, 7.0], [0.0, 0.0, 7.0]]]))
+    torch.testing.assert_close(logits, torch.tensor([[[1.72, 3.0], [0.0, 2.0]]]))
+
+
+def test_energy_does_not_depend_on_the_length_of_a_token():
+    router, x = EnergyRouter(6, 3, 4), torch.randn(1, 9, 6)
+    torch.testing.assert_close(router(5 * x), router(x))
+
+
+def test_eigenbasis_stays_orthonormal_in_training():
+    layer = make_moe("emoe", 12, 3, 8, rank=6)
+    optimiser = torch.optim.AdamW(layer.parameters(), lr=1e-2, weight_decay=0.0)
+    x, target = torch.randn(2, 1, 24, 12)
+    before = layer.router.basis().detach()
+    for _ in range(200):
+        optimiser.zero_grad()
+        (layer(x) - target).square().mean().backward()
+        optimiser.step()
+    assert (layer.router.basis() - before).abs().max() > 0.01
+    assert orthonormality_error(layer.router.basis()) < 1e-5
 
 
 def test_noise_is_for_training_alone():
