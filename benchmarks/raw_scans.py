@@ -2,8 +2,8 @@
 
     python benchmarks/raw_scans.py --data ../shared/data --json raw_scans.json
 
-``--data`` holds BIDS folders of raw scans (``whole_head``, ``stripped_native``) with ``participants.tsv``, and
-label maps in ``whole_head_labels`` (label > 0 is brain). Seconds are of a warm process: imports, the
+``--data`` holds BIDS folders of raw scans (``whole_head``, ``stripped_native``) with ``participants.tsv``,
+and label maps in ``whole_head_labels`` (label > 0 is brain). Seconds are of a warm process: imports, the
 template and the model are loaded by one scan before the first that counts.
 """
 

@@ -57,6 +57,7 @@ def preprocess_chain(recipe: PreprocessRecipe) -> Compose:
             LoadScand("image"),
             N4BiasCorrectiond("image", shrink_mm=recipe.n4_shrink_mm),
             BrainExtractiond(mode=recipe.brain_extraction),
+            N4BiasCorrectiond("image", shrink_mm=recipe.n4_shrink_mm, mask_key="brain_mask"),
             RegisterToTemplated(),
             ResampleToModelGridd(),
             MeasureQualityd(),

@@ -24,6 +24,8 @@ class N4BiasCorrectiond(MapTransform):
         keys: images (1, X, Y, Z) to correct in place.
         shrink_mm: voxel edge, mm, at which the field is estimated.
         iterations: iterations of each fitting level; their number sets how fine the field gets.
+        mask_key: fit the field in this mask instead, once the brain of a head is known: fat and muscle no
+            longer steer it. Scans that came ``stripped`` pass unchanged: their first fit saw just the brain.
     """
 
     def __init__(
@@ -31,19 +33,26 @@ class N4BiasCorrectiond(MapTransform):
         keys: KeysCollection = "image",
         shrink_mm: float = 4.0,
         iterations: tuple[int, ...] = (40, 30, 20),
+        mask_key: str | None = None,
     ) -> None:
         super().__init__(keys)
-        self.shrink_mm, self.iterations = shrink_mm, iterations
+        self.shrink_mm, self.iterations, self.mask_key = shrink_mm, iterations, mask_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
+        if self.mask_key and out["stripped"]:
+            return out
         for key in self.key_iterator(out):
             image = image_from_tensor(out[key])
             factors = [max(1, round(self.shrink_mm / size)) for size in image.GetSpacing()]
             coarse = sitk.Shrink(image, factors)
             values = sitk.GetArrayViewFromImage(coarse)
-            stripped = np.mean(values == 0) > 0.3
-            mask = coarse > 0 if stripped else sitk.OtsuThreshold(coarse, 0, 1, 200)
+            if self.mask_key:
+                mask = sitk.Shrink(image_from_tensor(out[self.mask_key]), factors)
+            elif np.mean(values == 0) > 0.3:
+                mask = coarse > 0
+            else:
+                mask = sitk.OtsuThreshold(coarse, 0, 1, 200)
             n4 = sitk.N4BiasFieldCorrectionImageFilter()
             n4.SetMaximumNumberOfIterations(self.iterations)
             # N4 works on logarithms: shift non-positive intensities out of the way.

@@ -275,5 +275,5 @@ def test_intensities_too_small_to_scale_are_refused(tmp_path: Path) -> None:
     image.header.set_xyzt_units("mm")
     path = tmp_path / "sub-01_T1w.nii"
     nib.save(image, path)
-    with pytest.raises(InputError, match="no intensity above the background|few|empty|constant"):
+    with pytest.raises(InputError, match=r"no intensity above the background|few|empty|constant"):
         LoadScand("image")({"image": path})

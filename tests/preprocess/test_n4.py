@@ -24,3 +24,23 @@ def test_a_known_field_is_removed_and_the_anatomy_stays(template):
     assert (corrected[clean == 0] == 0).all()
     assert np.corrcoef(corrected[clean > 0], clean[clean > 0])[0, 1] > 0.95
     assert torch.equal(result.affine, tensor.affine)
+
+
+def test_within_a_mask_the_rest_does_not_steer_the_field() -> None:
+    """A brain-like ball of even brightness under a ramp, beside bright fat without it."""
+    x, y, z = np.indices((40, 40, 40)) - 19.5
+    ball = (x**2 + y**2 + z**2) < 15**2
+    rng = np.random.default_rng(0)
+    tissue = 400 + 10 * rng.standard_normal(ball.shape)
+    data = np.where(ball, tissue * (1 + 0.02 * z), np.where(np.abs(x) > 17, 1000, 20)).astype(np.float32)
+    affine = torch.diag(torch.tensor([4.0, 4.0, 4.0, 1.0], dtype=torch.float64))
+    scan = {
+        "image": MetaTensor(torch.from_numpy(data)[None], affine=affine),
+        "brain_mask": MetaTensor(torch.from_numpy(ball.astype(np.uint8))[None], affine=affine),
+        "stripped": False,
+    }
+    fitted = N4BiasCorrectiond("image", mask_key="brain_mask")(scan)["image"][0].numpy()[ball]
+    before = data[ball]
+    assert fitted.std() / fitted.mean() < 0.3 * before.std() / before.mean()
+    untouched = N4BiasCorrectiond("image", mask_key="brain_mask")(scan | {"stripped": True})
+    assert untouched["image"] is scan["image"]
