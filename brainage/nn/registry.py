@@ -9,8 +9,10 @@ from typing import Any, Protocol, cast
 from torch import Tensor, nn
 
 from brainage.errors import ConfigError
+from brainage.nn.dense_layer import DenseLayer
 from brainage.nn.eigenbasis_router import EnergyRouter
 from brainage.nn.moe import ERMoE
+from brainage.nn.soft_moe import SoftMoE
 from brainage.nn.softmax_moe import SoftmaxMoE
 from brainage.nn.softmax_routing import CosineRouter, LinearRouter
 from brainage.nn.stiefel import Orthogonalization
@@ -91,6 +93,8 @@ ROUTERS: dict[str, Callable[..., nn.Module]] = {
     "emoe": emoe,
     "vmoe": vmoe,
     "cosine": cosine,
+    "soft": SoftMoE,
+    "dense": DenseLayer,
 }
 
 

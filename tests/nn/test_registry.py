@@ -8,7 +8,14 @@ import torch
 from brainage.errors import ConfigError
 from brainage.nn import ERMoE, RoutingRecord, VisionTransformer, make_moe, routing_statistics
 
-SETTINGS = {"ermoe": {"rank": 3}, "vmoe": {}, "cosine": {}, "emoe": {"rank": 5}}
+SETTINGS = {
+    "ermoe": {"rank": 3},
+    "vmoe": {},
+    "cosine": {},
+    "emoe": {"rank": 5},
+    "soft": {"slots_per_expert": 3},
+    "dense": {},
+}
 
 
 @pytest.mark.parametrize("router", SETTINGS)
@@ -49,6 +56,7 @@ def test_ermoe_is_the_default():
         ("top", {}, "router"),
         ("vmoe", {"rank": 3}, "rank"),
         ("ermoe", {}, "rank"),
+        ("soft", {}, "slots_per_expert"),
         ("emoe", {"rank": 13}, "rank"),
         ("emoe", {"rank": 0}, "rank"),
         ("emoe", {"rank": 3, "temperature": 0.0}, "temperature"),
