@@ -62,7 +62,7 @@ def load_head_template() -> HeadTemplate:
 
 def read_head_template(folder: Path) -> HeadTemplate:
     """The template in a folder written by ``atlases/head_template/build.py``."""
-    head, brain = (nib.load(folder / name) for name in (HEAD_FILE, BRAIN_FILE))
+    head, brain = (nib.Nifti1Image.from_filename(folder / name) for name in (HEAD_FILE, BRAIN_FILE))
     return HeadTemplate(*(image_from_array(i.get_fdata(dtype=np.float32), i.affine) for i in (head, brain)))
 
 
@@ -143,7 +143,7 @@ def _best_start(template: HeadTemplate, scan: sitk.Image, points: np.ndarray) ->
     centre, origin = points.mean(0), template_points.mean(0)
     near = template.near(25.0)
     coarse, coarse_scan = _isotropic(template.head, COARSE_SPACING), _isotropic(scan, COARSE_SPACING)
-    tried = []
+    tried: list[tuple[float, int, sitk.Similarity3DTransform]] = []
     for pitch, yaw, roll in product(PITCHES, TURNS, TURNS):
         start = sitk.Similarity3DTransform()
         start.SetCenter(origin.tolist())
@@ -167,7 +167,8 @@ def _mutual_information(mask: sitk.Image, share: float) -> sitk.ImageRegistratio
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(share)
+    # Regular samples are jittered: without a seed of its own, every run would differ.
+    method.SetMetricSamplingPercentage(share, seed=1)
     method.SetMetricFixedMask(mask)
     method.SetInterpolator(sitk.sitkLinear)
     return method
