@@ -91,6 +91,10 @@ class SharedBasisExperts(nn.Module):
         """The experts' routing bases (E, D, R)."""
         return split_columns(self.reading()[0], self.num_experts, self.rank)
 
+    def coordinates(self, x_TD: Tensor) -> Tensor:
+        """Coordinates for the experts (T, D)."""
+        return x_TD @ self.reading()[0]
+
     def project(self, x_TD: Tensor, context_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Coordinates for the experts (T, D); the router's projections of tokens and contexts (T, E, R)."""
         basis = self.reading()[0]
@@ -131,6 +135,10 @@ class LowRankExperts(nn.Module):
     def routing_bases(self) -> Tensor:
         """The experts' routing bases (E, D, R)."""
         return self.reading()
+
+    def coordinates(self, x_TD: Tensor) -> Tensor:
+        """Projections of tokens for the experts (T, E, R)."""
+        return torch.einsum("td,edr->ter", x_TD, self.reading())
 
     def project(self, x_TD: Tensor, context_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Projections of tokens, for the experts and for the router, and of contexts, all (T, E, R)."""

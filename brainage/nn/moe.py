@@ -11,10 +11,13 @@ from brainage.nn.dispatch import plan_routing
 from brainage.nn.experts import LowRankExperts, SharedBasisExperts
 from brainage.nn.routers import Fallback, ThresholdTopK, eigenbasis_scores
 from brainage.nn.routing import RoutingRecord
+from brainage.nn.softmax_routing import LinearRouter, SoftmaxTopK
 from brainage.nn.stiefel import Orthogonalization, check_routing_rank
 
 Coupling = Literal["shared", "joint", "independent"]
 COUPLINGS = ("shared", "joint", "independent")
+Scores = Literal["eigenbasis", "learned"]
+SCORES = ("eigenbasis", "learned")
 
 
 class ERMoE(nn.Module):
@@ -32,14 +35,15 @@ class ERMoE(nn.Module):
         threshold: T in [-1, 1); only experts that score above it are eligible.
         coupling: ``"shared"`` (full-rank experts in one D x D basis, each routing by its own block of it),
             ``"joint"`` (experts that see only their own block) or ``"independent"`` (separate bases).
-        orthogonalization: ``"cayley"`` or ``"qr"``.
+        orthogonalization: ``"cayley"``, ``"qr"``, or the ablation ``"none"``, whose U and V are free.
         fallback: for tokens without an eligible expert, ``"best"`` expert alone or ``"skip"``.
+        scores: ``"eigenbasis"``, or the ablation ``"learned"``: the same experts, chosen by learned linear
+            logits, softmax and top-k with gates that sum to 1 (for ``top_k = 1`` the probability itself, or
+            the logits would not learn). Then context, threshold and fallback have no part.
 
     Raises:
         ConfigError: naming field, value and rule.
     """
-
-    uses_context = True
 
     def __init__(
         self,
@@ -52,14 +56,25 @@ class ERMoE(nn.Module):
         coupling: Coupling = "shared",
         orthogonalization: Orthogonalization = "cayley",
         fallback: Fallback = "best",
+        scores: Scores = "eigenbasis",
     ) -> None:
         super().__init__()
         if coupling not in COUPLINGS:
             raise ConfigError("coupling", coupling, f"must be one of {COUPLINGS}")
+        if scores not in SCORES:
+            raise ConfigError("scores", scores, f"must be one of {SCORES}")
         if hidden_dim < 1:
             raise ConfigError("hidden_dim", hidden_dim, "must be at least 1")
         check_routing_rank(num_experts, dim, rank, orthogonal_blocks=coupling != "independent")
-        self.select = ThresholdTopK(num_experts, top_k, threshold, fallback)
+        # Checked in either case, so that a bad threshold is an error also where it has no part.
+        by_threshold = ThresholdTopK(num_experts, top_k, threshold, fallback)
+        self.uses_context = scores == "eigenbasis"
+        self.router = None if self.uses_context else LinearRouter(dim, num_experts)
+        self.select: ThresholdTopK | SoftmaxTopK
+        if self.uses_context:
+            self.select = by_threshold
+        else:
+            self.select = SoftmaxTopK(num_experts, top_k, normalize_gates=top_k > 1)
         self.experts: SharedBasisExperts | LowRankExperts
         if coupling == "shared":
             self.experts = SharedBasisExperts(num_experts, dim, rank, hidden_dim, orthogonalization)
@@ -67,7 +82,7 @@ class ERMoE(nn.Module):
             self.experts = LowRankExperts(num_experts, dim, rank, hidden_dim, coupling, orthogonalization)
 
     def routing_bases(self) -> Tensor:
-        """The experts' routing bases (E, D, R), orthonormal columns."""
+        """The experts' routing bases (E, D, R), orthonormal columns unless they are free."""
         return self.experts.routing_bases()
 
     def forward(
@@ -97,8 +112,12 @@ class ERMoE(nn.Module):
                 "context_BND", tuple(context_BND.shape), f"must have x's shape {tuple(x_BND.shape)}"
             )
         batch, tokens, _ = x_BND.shape
-        coordinates, x_TER, context_TER = self.experts.project(x_BND.flatten(0, 1), context_BND.flatten(0, 1))
-        scores_BNE = eigenbasis_scores(x_TER, context_TER).unflatten(0, (batch, tokens))
+        x_TD, context_TD = x_BND.flatten(0, 1), context_BND.flatten(0, 1)
+        if self.router is None:
+            coordinates, x_TER, context_TER = self.experts.project(x_TD, context_TD)
+            scores_BNE = eigenbasis_scores(x_TER, context_TER).unflatten(0, (batch, tokens))
+        else:
+            coordinates, scores_BNE = self.experts.coordinates(x_TD), self.router(x_BND)
         record = self.select(scores_BNE, prior_NE)
         plan = plan_routing(record, coordinates)
         y_TD = self.experts(coordinates, record.gates_BNK.flatten(0, 1), plan)

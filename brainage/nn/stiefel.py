@@ -11,9 +11,11 @@ Two maps from free parameters to the Stiefel manifold:
 * ``qr``: Gram-Schmidt as a Householder QR whose signs are fixed by ``diag(R) > 0``, which makes it unique and
   smooth on matrices of full rank.
 
-Both run in float32 or better, outside autocast: bfloat16 would lose orthonormality to about 5e-3. For the
-same reason keep these modules in float32 and use autocast, rather than ``module.bfloat16()``. A state dict
-may be stored in half precision: a ``start`` that was rounded is made orthogonal again when it is loaded.
+``none`` is the ablation: the parameter is the matrix, orthonormal at the start and free from then on.
+
+Both maps run in float32 or better, outside autocast: bfloat16 would lose orthonormality to about 5e-3. For
+the same reason keep these modules in float32 and use autocast, rather than ``module.bfloat16()``. A state
+dict may be stored in half precision: a ``start`` that was rounded is made orthogonal again when it is loaded.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from torch import Tensor, nn
 
 from brainage.errors import ConfigError
 
-Orthogonalization = Literal["cayley", "qr"]
-ORTHOGONALIZATIONS = ("cayley", "qr")
+Orthogonalization = Literal["cayley", "qr", "none"]
+ORTHOGONALIZATIONS = ("cayley", "qr", "none")
 
 
 def cayley_frame(weight_MDC: Tensor, start_MCC: Tensor) -> Tensor:
@@ -79,7 +81,7 @@ class OrthonormalFrames(nn.Module):
         count: number of matrices M.
         dim: rows D.
         columns: orthonormal columns C.
-        orthogonalization: ``"cayley"`` or ``"qr"``.
+        orthogonalization: ``"cayley"``, ``"qr"``, or ``"none"`` for matrices that are not held orthonormal.
 
     Raises:
         ConfigError: for sizes below 1, more columns than rows, or an unknown map.
@@ -137,7 +139,7 @@ class OrthonormalFrames(nn.Module):
         with torch.autocast(weight.device.type, enabled=False):
             if self.orthogonalization == "cayley":
                 return cayley_frame(weight, self.start_MCC.to(weight.dtype)).to(dtype)
-            return qr_frame(weight).to(dtype)
+            return (qr_frame(weight) if self.orthogonalization == "qr" else weight).to(dtype)
 
 
 @torch.no_grad()
