@@ -7,6 +7,7 @@ token, H hidden width of an expert.
 
 from brainage.nn.balancing import importance_loss, load_loss, score_balancing_loss
 from brainage.nn.moe import ERMoE
+from brainage.nn.pretrained import dense_weights, load_dense_weights
 from brainage.nn.registry import make_moe
 from brainage.nn.routing import RoutingRecord
 from brainage.nn.routing_stats import expert_load, routing_statistics, subspace_overlap
@@ -19,8 +20,10 @@ __all__ = [
     "RoutingRecord",
     "StiefelBasis",
     "VisionTransformer",
+    "dense_weights",
     "expert_load",
     "importance_loss",
+    "load_dense_weights",
     "load_loss",
     "make_moe",
     "no_weight_decay_parameters",
