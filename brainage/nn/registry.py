@@ -46,13 +46,22 @@ def vmoe(
     top_k: int = 2,
     noise_std: float = 1.0,
     normalize_gates: bool = False,
+    capacity_factor: float | None = None,
 ) -> SoftmaxMoE:
     """V-MoE (Riquelme et al. 2021, arXiv 2106.05974): learned linear logits, softmax, noise, top-k.
 
-    Without capacity: no token is dropped. Its losses are in :mod:`brainage.nn.balancing`.
+    No token is dropped unless ``capacity_factor`` is given. Its losses are in :mod:`brainage.nn.balancing`.
     """
-    router = LinearRouter(dim, num_experts)
-    return SoftmaxMoE(router, dim, num_experts, hidden_dim, top_k, noise_std, normalize_gates)
+    return SoftmaxMoE(
+        LinearRouter(dim, num_experts),
+        dim,
+        num_experts,
+        hidden_dim,
+        top_k,
+        noise_std,
+        normalize_gates,
+        capacity_factor,
+    )
 
 
 def cosine(

@@ -9,11 +9,11 @@ from brainage.errors import ConfigError
 from brainage.nn.dense_experts import DenseExperts
 from brainage.nn.dispatch import plan_routing
 from brainage.nn.routing import RoutingRecord
-from brainage.nn.softmax_routing import SoftmaxTopK
+from brainage.nn.softmax_routing import SoftmaxTopK, within_capacity
 
 
 class SoftmaxMoE(nn.Module):
-    """Token-choice mixture: logits of a router, softmax, top-k, dense experts. No token is dropped.
+    """Token-choice mixture: logits of a router, softmax, top-k, dense experts.
 
     Args:
         router: module from tokens (B, N, D) to logits (B, N, E).
@@ -23,6 +23,8 @@ class SoftmaxMoE(nn.Module):
         top_k: experts per token K; ``num_experts`` mixes all of them.
         noise_std: in training, normal noise of standard deviation ``noise_std / E`` is added to the logits.
         normalize_gates: see :class:`~brainage.nn.softmax_routing.SoftmaxTopK`.
+        capacity_factor: limit of an expert's tokens relative to an even load, see
+            :func:`~brainage.nn.softmax_routing.within_capacity`; None drops no token.
 
     Raises:
         ConfigError: naming field, value and rule.
@@ -39,11 +41,14 @@ class SoftmaxMoE(nn.Module):
         top_k: int = 2,
         noise_std: float = 0.0,
         normalize_gates: bool = False,
+        capacity_factor: float | None = None,
     ) -> None:
         super().__init__()
         if not noise_std >= 0:
             raise ConfigError("noise_std", noise_std, "must not be negative")
-        self.noise_std = noise_std
+        if capacity_factor is not None and not capacity_factor > 0:
+            raise ConfigError("capacity_factor", capacity_factor, "must be positive")
+        self.noise_std, self.capacity_factor = noise_std, capacity_factor
         self.select = SoftmaxTopK(num_experts, top_k, normalize_gates)
         self.router = router
         self.experts = DenseExperts(num_experts, dim, hidden_dim)
@@ -75,6 +80,8 @@ class SoftmaxMoE(nn.Module):
         if self.training and self.noise_std > 0:
             noise_BNE = torch.randn_like(logits_BNE) * (self.noise_std / logits_BNE.shape[-1])
         record = self.select(logits_BNE, prior_NE, noise_BNE)
+        if self.capacity_factor is not None:
+            record = within_capacity(record, self.capacity_factor)
         x_TD = x_BND.flatten(0, 1)
         plan = plan_routing(record, x_TD)
         y_TD = self.experts(x_TD, record.gates_BNK.flatten(0, 1), plan)

@@ -7,7 +7,7 @@ outside autocast, because a logit rounded to bfloat16 changes which expert is ch
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -129,3 +129,19 @@ class SoftmaxTopK:
             total = gates_BNK.sum(dim=-1, keepdim=True)
             gates_BNK = gates_BNK / total.masked_fill(closed_BN[..., None], 1.0)
         return RoutingRecord(logits_BNE, experts_BNK, gates_BNK, open_BNE, closed_BN)
+
+
+def within_capacity(record: RoutingRecord, capacity_factor: float) -> RoutingRecord:
+    """The record with every expert limited to ``C = ceil(capacity_factor T K / E)`` of the batch's T tokens.
+
+    V-MoE's buffers (arXiv 2106.05974, section 2.4): all first choices come before all second choices, and
+    within a choice the tokens come in order. What comes after C is dropped: its slot gets a gate of 0 and the
+    other gates stay as they are. So a token's result can depend on the tokens before it in the batch.
+    """
+    batch, tokens, slots = record.experts_BNK.shape
+    capacity = math.ceil(capacity_factor * batch * tokens * slots / record.num_experts)
+    in_order = F.one_hot(record.experts_BNK.movedim(-1, 0).flatten(), record.num_experts)
+    in_order = in_order * record.used_BNK.movedim(-1, 0).reshape(-1, 1)
+    place = (in_order.cumsum(dim=0) * in_order).sum(dim=1)  # from 1, among the pairs of the same expert
+    dropped_BNK = (place > capacity).view(slots, batch, tokens).movedim(0, -1)
+    return replace(record, gates_BNK=record.gates_BNK.masked_fill(dropped_BNK, 0.0))

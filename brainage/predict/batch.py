@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from brainage.predict.maps import write_maps
 from brainage.predict.predictor import LEVEL, Prediction, predict_scan
 from brainage.preprocess.chain import preprocess_scan
 from brainage.preprocess.outputs import (
+    VOLUME_END,
     PreprocessedScan,
     find_preprocessed,
     is_preprocessed,
@@ -69,7 +70,28 @@ def find_requests(paths: Sequence[Path]) -> list[Request]:
                 requests.append(Request(path, scan_of(path)))
             except InputError as error:
                 requests.append(Request(path, problem=str(error)))
-    return requests
+    return _with_ids_of_their_own(requests)
+
+
+def _with_ids_of_their_own(requests: Sequence[Request]) -> list[Request]:
+    """Number scans whose files have equal names, such as ``a/T1.nii.gz`` and ``b/T1.nii.gz``.
+
+    Otherwise the outputs of one would overwrite those of the other. Folders are not used for ids, since
+    they often carry names of people.
+    """
+    taken: set[tuple[tuple[str, str], ...]] = set()
+    own = []
+    for request in requests:
+        scan = request.scan
+        if scan is not None:
+            label, count = scan.entities["sub"], 1
+            while tuple(scan.entities.items()) in taken:
+                count += 1
+                entities = {**scan.entities, "sub": f"{label}x{count}"}
+                scan = replace(scan, participant_id=f"sub-{entities['sub']}", entities=entities)
+            taken.add(tuple(scan.entities.items()))
+        own.append(replace(request, scan=scan))
+    return own
 
 
 def _refused(problem: Problem) -> Request:
@@ -115,7 +137,7 @@ def predict_request(request: Request, trained: TrainedModel, derivatives: Path, 
         prediction = predict_scan(trained, scan.volume())
         prefix = None
         if maps is not None:
-            name = "_".join(part for part in (scan.participant_id, scan.session_id) if part)
+            name = scan.volume_path.name.removesuffix(f"{VOLUME_END}.nii.gz")
             prefix = maps / name / name
             write_maps(prefix, trained, prediction, scan)
     except InputError as error:
@@ -154,8 +176,8 @@ def range_warnings(trained: TrainedModel, prediction: Prediction, scan: Preproce
         messages.append(f"predicted age outside the training range of {low:g} to {high:g} years")
     if prediction.unusual > trained.facts["unusual_limit"]:
         messages.append(
-            f"unlike the training scans (distance {prediction.unusual:.1f}, "
-            f"theirs stay below {trained.facts['unusual_limit']:.1f}), so the error may be larger than stated"
+            f"unlike the training scans (distance {prediction.unusual:.2f}; 95 % of theirs are below "
+            f"{trained.facts['unusual_limit']:.2f}), so the error may be much larger than the interval says"
         )
     if scan.fingerprint != trained.facts["preprocessing_fingerprint"]:
         messages.append("preprocessed by another version or with other settings than the training scans")

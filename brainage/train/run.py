@@ -68,7 +68,7 @@ def train_run(
         "num_subjects": len({scan.participant_id for scan in cohort.scans}),
         "age_range": [float(ages.min()), float(ages.max())],
         "age_bias": _age_bias(predictions),
-        "unusual_limit": float(np.quantile(distances, 0.99) * 1.1),
+        "unusual_limit": float(np.quantile(distances, 0.95)),
         "versions": {
             "brainage": __version__,
             "python": platform.python_version(),
