@@ -110,6 +110,18 @@ def test_order_of_tokens_does_not_matter():
     torch.testing.assert_close(layer(x[:, order]), layer(x)[:, order])
 
 
+def test_relabelling_experts_changes_only_the_labels():
+    layer, relabelled, order, x = make_layer(), make_layer(), torch.randperm(7), make_tokens(tokens=20)
+    with torch.no_grad():
+        relabelled.slots_EPD.copy_(layer.slots_EPD[order])
+        for old, new in zip(layer.experts.parameters(), relabelled.experts.parameters(), strict=True):
+            new.copy_(old[order])
+    y, record = layer(x, return_routing=True)
+    z, relabelled_record = relabelled(x, return_routing=True)
+    torch.testing.assert_close(z, y)
+    torch.testing.assert_close(relabelled_record.gates_BNE, record.gates_BNE[..., order])
+
+
 def test_one_slot_of_one_expert_is_the_network_of_the_mean():
     layer, x = make_layer(experts=1, slots=1), make_tokens(tokens=5)
     with torch.no_grad():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from brainage.errors import ConfigError
 from brainage.nn import expert_load, make_moe
 from brainage.nn.eigenbasis_router import EnergyRouter
-from brainage.nn.softmax_routing import CosineRouter
+from brainage.nn.softmax_routing import CosineRouter, SoftmaxTopK, within_capacity
 from brainage.nn.stiefel import orthonormality_error
 
 ROUTERS = {"vmoe": {"noise_std": 0.0}, "cosine": {}, "emoe": {"rank": 2}}
@@ -269,6 +271,42 @@ def test_eigenbasis_stays_orthonormal_in_training():
     assert orthonormality_error(layer.router.basis()) < 1e-5
 
 
+def test_capacity_by_hand():
+    # E = 2, K = 2, T = 3, factor 2/3: C = ceil(2/3 * 6 / 2) = 2. First choices 0, 0, 0: tokens 0 and 1 fill
+    # expert 0, token 2 is dropped there. Second choices 1, 1, 1: tokens 0 and 1 again, token 2 is dropped.
+    record = SoftmaxTopK(2)(torch.tensor([[[3.0, 0.0]] * 3]).log1p())
+    limited = within_capacity(record, 2 / 3)
+    assert limited.used_BNK.tolist() == [[[True, True], [True, True], [False, False]]]
+    assert torch.equal(limited.gates_BNK[:, :2], record.gates_BNK[:, :2])
+    # First choices come first: token 2's first choice, expert 1, goes before token 0's and 1's second choice.
+    record = SoftmaxTopK(2)(torch.tensor([[[3.0, 0.0], [3.0, 0.0], [0.0, 3.0]]]))
+    limited = within_capacity(record, 2 / 3)
+    assert limited.used_BNK.tolist() == [[[True, True], [True, False], [True, False]]]
+
+
+@given(st.integers(1, 5), st.integers(0, 12), st.floats(0.1, 3), st.data())
+@settings(max_examples=30, deadline=None)
+def test_capacity_bounds_every_load_and_drops_no_more_than_it_must(experts, tokens, factor, data):
+    top_k = data.draw(st.integers(1, experts))
+    prior = (torch.rand(tokens, experts) > 0.3).float()
+    record = SoftmaxTopK(experts, top_k)(torch.randn(2, tokens, experts), prior)
+    limited = within_capacity(record, factor)
+    capacity = math.ceil(factor * 2 * tokens * top_k / experts)
+    assert torch.equal(expert_load(limited), expert_load(record).clamp(max=capacity))
+    kept = limited.used_BNK
+    assert torch.equal(limited.gates_BNK[kept], record.gates_BNK[kept])
+
+
+def test_a_dropped_token_passes_by():
+    layer = make_layer("vmoe", top_k=1, capacity_factor=0.2)
+    x = make_tokens()
+    y, record = layer(x, return_routing=True)
+    assert int(expert_load(record).max()) <= math.ceil(0.2 * 100 / 7)
+    assert torch.equal((y[0] == 0).all(-1), ~record.used_BNK[0, :, 0])
+    y.square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in layer.parameters())
+
+
 def test_noise_is_for_training_alone():
     layer, x = make_layer("vmoe", noise_std=30.0), make_tokens()
     _, first = layer(x, return_routing=True)
@@ -289,6 +327,7 @@ def test_noise_is_for_training_alone():
         ({"top_k": 0}, "top_k"),
         ({"hidden": 0}, "hidden_dim"),
         ({"noise_std": -1.0}, "noise_std"),
+        ({"capacity_factor": 0.0}, "capacity_factor"),
         ({"rank": 3}, "rank"),
     ],
 )
