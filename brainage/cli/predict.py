@@ -102,7 +102,8 @@ def _draw_mosaic(outcome: Outcome, trained: TrainedModel) -> None:
     mask = None if normalised else nib.Nifti1Image(scan.native_mask().astype("uint8"), scan.native_affine)
     title = f"{prefix.name}: predicted brain age {outcome.row['predicted_age']} years"
     if outcome.row["interval_low"]:
-        title += f" ({float(outcome.row['interval_level']):.0%} interval {outcome.row['interval_low']} to {outcome.row['interval_high']})"
+        level = f"{float(outcome.row['interval_level']):.0%}"
+        title += f" ({level} interval {outcome.row['interval_low']} to {outcome.row['interval_high']})"
     save_mosaic(
         prefix.with_name(f"{prefix.name}_mosaic.png"),
         nib.Nifti1Image.from_filename(raw),

@@ -35,11 +35,12 @@ class Limit:
 
 _INF = math.inf
 
-# Good scans measured so: head_ncc 0.78 to 0.95 (heads only), registration_ncc 0.35 to 0.67 (0.51 and more in
-# 95 % of 287 OASIS scans, the lowest with large ventricles; 0.24 to 0.32 for a brain turned by 60 to 180 degrees, which alignment does not find
-# the way back from), grey_white_ratio 0.54 to 0.72, mask_in_template 0.78 to 0.93 (masks that keep the
-# fluid around the brain are the low ones), template_covered 0.95 to 1, stretch 1.02 to 1.2. A native adult
-# intracranial volume is 1.0 to 2.0 l, that of the template 1.9 l, hence the limits of volume and scale.
+# Good scans measured so: head_ncc 0.78 to 0.95 (heads only); registration_ncc 0.35 to 0.67 (0.51 and more
+# in 95 % of 287 OASIS scans, the lowest with large ventricles; 0.24 to 0.32 for a brain turned by 60 to 180
+# degrees, which alignment does not find the way back from); grey_white_ratio 0.54 to 0.72; mask_in_template
+# 0.78 to 0.93 (masks that keep the fluid around the brain are the low ones); template_covered 0.95 to 1;
+# stretch 1.02 to 1.2. A native adult intracranial volume is 1.0 to 2.0 l, that of the template 1.9 l, hence
+# the limits of volume and scale.
 LIMITS = (
     Limit("head_ncc", (0.7, _INF), (0.5, _INF), "the head hardly resembles the head template"),
     Limit("registration_ncc", (0.45, _INF), (0.33, _INF), "the aligned brain hardly resembles the template"),
