@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from brainage.preprocess.itk import array_from_image, image_from_array
+from brainage.preprocess.mutual_information import mutual_information, register
 from brainage.resources import resource
 
 FOLDER = "atlases/head_template"
@@ -26,6 +27,8 @@ TURNS = (-20.0, 0.0, 20.0)
 COARSE_SPACING, KEPT_STARTS = 6.0, 3
 # What lies farther below the top of a head is mostly neck, mm.
 HEAD_HEIGHT = 160.0
+# Descent that is good enough for a start of the next step.
+ROUGH_STEP, ROUGH_LEAST_STEP, ROUGH_ITERATIONS = 2.0, 1e-2, 60
 # The deformable step: voxels, smoothing of its field (mm), iterations.
 WARP_SPACING, WARP_SMOOTHING, WARP_ITERATIONS = 4.0, 5.0, 60
 
@@ -101,7 +104,17 @@ def align_head(scan: sitk.Image, template: HeadTemplate) -> HeadAlignment:
     affine.SetCenter(similarity.GetCenter())
     affine.SetMatrix(similarity.GetMatrix())
     affine.SetTranslation(similarity.GetTranslation())
-    result, _ = _optimise(template.head, small, affine, (4, 2), (4.0, 2.0), template.near(20.0))
+    result, _ = register(
+        template.head,
+        small,
+        affine,
+        (4, 2),
+        (4.0, 2.0),
+        template.near(20.0),
+        step=ROUGH_STEP,
+        least_step=ROUGH_LEAST_STEP,
+        iterations=ROUGH_ITERATIONS,
+    )
     affine = sitk.AffineTransform(result)
     moved = sitk.Resample(small, template.head, affine, sitk.sitkLinear)
     warp = _demons(moved, template)
@@ -152,49 +165,25 @@ def _best_start(template: HeadTemplate, scan: sitk.Image, points: np.ndarray) ->
         start.SetMatrix(
             Rotation.from_euler("xyz", [pitch, roll, yaw], degrees=True).as_matrix().ravel().tolist()
         )
-        method = _mutual_information(near, 1.0)
+        method = mutual_information(near, 1.0)
         method.SetInitialTransform(start, inPlace=False)
         tried.append((method.MetricEvaluate(coarse, coarse_scan), len(tried), start))
     # The metric is the negative mutual information.
     reached = [
-        _optimise(template.head, scan, start, (4,), (4.0,), near)
+        register(
+            template.head,
+            scan,
+            start,
+            (4,),
+            (4.0,),
+            near,
+            step=ROUGH_STEP,
+            least_step=ROUGH_LEAST_STEP,
+            iterations=ROUGH_ITERATIONS,
+        )
         for _, _, start in sorted(tried)[:KEPT_STARTS]
     ]
     return sitk.Similarity3DTransform(min(reached, key=lambda pair: pair[1])[0])
-
-
-def _mutual_information(mask: sitk.Image, share: float) -> sitk.ImageRegistrationMethod:
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricSamplingStrategy(method.REGULAR)
-    # Regular samples are jittered: without a seed of its own, every run would differ.
-    method.SetMetricSamplingPercentage(share, seed=1)
-    method.SetMetricFixedMask(mask)
-    method.SetInterpolator(sitk.sitkLinear)
-    return method
-
-
-def _optimise(
-    fixed: sitk.Image,
-    moving: sitk.Image,
-    start: sitk.Transform,
-    shrink: tuple[int, ...],
-    sigmas_mm: tuple[float, ...],
-    mask: sitk.Image,
-) -> tuple[sitk.Transform, float]:
-    method = _mutual_information(mask, 0.25)
-    method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=2.0, minStep=1e-2, numberOfIterations=60, gradientMagnitudeTolerance=1e-6
-    )
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel(shrink)
-    method.SetSmoothingSigmasPerLevel(sigmas_mm)
-    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-    method.SetInitialTransform(start, inPlace=False)
-    result = method.Execute(fixed, moving)
-    if isinstance(result, sitk.CompositeTransform):
-        result = result.GetNthTransform(0)
-    return result, float(method.GetMetricValue())
 
 
 def _demons(moved: sitk.Image, template: HeadTemplate) -> sitk.Transform:

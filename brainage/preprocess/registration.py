@@ -12,6 +12,7 @@ from monai.transforms import Transform
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 
 from brainage.preprocess.itk import RAS_TO_LPS, array_from_image, image_from_array, image_from_tensor
+from brainage.preprocess.mutual_information import register
 
 
 @lru_cache(maxsize=1)
@@ -65,12 +66,12 @@ def register_affine(brain: sitk.Image, fixed: sitk.Image | None = None) -> tuple
     )
     similarity = sitk.Similarity3DTransform(start)
     similarity.SetScale(_size(small) / _size(fixed))
-    similarity = sitk.Similarity3DTransform(_optimise(fixed, small, similarity, (4, 2), (4.0, 2.0)))
+    similarity = sitk.Similarity3DTransform(register(fixed, small, similarity, (4, 2), (4.0, 2.0))[0])
     affine = sitk.AffineTransform(3)
     affine.SetCenter(similarity.GetCenter())
     affine.SetMatrix(similarity.GetMatrix())
     affine.SetTranslation(similarity.GetTranslation())
-    affine = sitk.AffineTransform(_optimise(fixed, small, affine, (4, 2, 1), (4.0, 2.0, 0.0), near))
+    affine = sitk.AffineTransform(register(fixed, small, affine, (4, 2, 1), (4.0, 2.0, 0.0), near)[0])
     moved = array_from_image(sitk.Resample(small, fixed, affine, sitk.sitkLinear))
     inside = array_from_image(fixed) > 0
     ncc = float(np.corrcoef(moved[inside], array_from_image(fixed)[inside])[0, 1])
@@ -107,34 +108,6 @@ def _size(image: sitk.Image) -> float:
     """Cube root of the foreground's volume, mm."""
     count = int((sitk.GetArrayViewFromImage(image) > 1e-6).sum())
     return float((count * np.prod(image.GetSpacing())) ** (1 / 3))
-
-
-def _optimise(
-    fixed: sitk.Image,
-    moving: sitk.Image,
-    start: sitk.Transform,
-    shrink: tuple[int, ...],
-    sigmas_mm: tuple[float, ...],
-    mask: sitk.Image | None = None,
-) -> sitk.Transform:
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricSamplingStrategy(method.REGULAR)
-    # ITK shifts even regular samples at random, and seeds that by the clock unless told otherwise.
-    method.SetMetricSamplingPercentage(0.25, seed=1)
-    if mask is not None:
-        method.SetMetricFixedMask(mask)
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=1.0, minStep=1e-3, numberOfIterations=100, gradientMagnitudeTolerance=1e-6
-    )
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel(shrink)
-    method.SetSmoothingSigmasPerLevel(sigmas_mm)
-    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-    method.SetInitialTransform(start, inPlace=False)
-    result = method.Execute(fixed, moving)
-    return result.GetNthTransform(0) if isinstance(result, sitk.CompositeTransform) else result
 
 
 class RegisterToTemplated(Transform):
