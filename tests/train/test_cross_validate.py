@@ -33,9 +33,8 @@ def test_folds_hold_subjects_apart(
 ) -> None:
     seen: list[tuple[set[str], set[str]]] = []
 
-    def fake_fit(
-        _: object, train: Sequence[AgedScan], __: object, ___: Path, held: Sequence[AgedScan]
-    ) -> None:
+    def fake_fit(_: object, train: Sequence[AgedScan], *rest: object) -> None:
+        held = rest[2]
         seen.append(({scan.participant_id for scan in train}, {scan.participant_id for scan in held}))
 
     monkeypatch.setattr(module, "new_model", lambda *_: None)

@@ -1,0 +1,68 @@
+"""The head in closed form, and contributions that are differences from the average scan."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from lightning.fabric import Fabric
+
+from brainage.anatomy.grid import MODEL_GRID
+from brainage.config import ModelRecipe
+from brainage.data.datasets import AgedScan
+from brainage.models.brain_age import BrainAgeModel, TokenLayout
+from brainage.train.fit import predict_ages
+from brainage.train.probe import centre_contributions, linear_probe
+
+LAYOUT = TokenLayout(torch.tensor([500, 505, 600]), torch.ones(3, 2), ("free 1", "free 2"), (10, 12, 10))
+
+
+@pytest.fixture
+def fabric() -> Fabric:
+    return Fabric(accelerator="cpu", devices=1)
+
+
+@pytest.fixture(scope="module")
+def scans() -> list[AgedScan]:
+    """One patch darkens with age, the others are noise."""
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for age in torch.linspace(20, 80, 16).tolist():
+        volume = torch.rand(1, *MODEL_GRID.shape, generator=generator)
+        # Patch 500 of 10 x 12 x 10 is (4, 2, 0).
+        volume[:, 32:40, 16:24, :8] *= 1 - age / 100
+        made.append(AgedScan("sub-1", "", age, volume.half()))
+    return made
+
+
+@pytest.fixture
+def model() -> BrainAgeModel:
+    torch.manual_seed(0)
+    sizes = {"dim": 16, "depth": 1, "num_heads": 2, "hidden_dim": 16, "moe_blocks": (0,), "rank": 4}
+    return BrainAgeModel(ModelRecipe(**sizes), LAYOUT, 50.0, 18.0)
+
+
+def test_the_probe_fits_what_a_linear_head_can(
+    model: BrainAgeModel, scans: list[AgedScan], fabric: Fabric
+) -> None:
+    truth = torch.tensor([scan.age for scan in scans])
+    assert (predict_ages(model, scans, 4, fabric) == 50).all()
+    linear_probe(model, scans[::2], 4, fabric)
+    unseen = slice(1, None, 2)
+    error = (predict_ages(model, scans, 4, fabric) - truth)[unseen].abs().mean()
+    assert error < 6  # the mean predictor's is 16
+    by_token = model(torch.stack([scan.volume.float() for scan in scans])).contributions_BN
+    assert by_token.std(0).argmax() == 0
+
+
+def test_centring_moves_years_from_tokens_to_the_baseline(
+    model: BrainAgeModel, scans: list[AgedScan], fabric: Fabric
+) -> None:
+    torch.nn.init.normal_(model.head.weight_ND)
+    torch.nn.init.normal_(model.head.bias_N)
+    before = predict_ages(model, scans, 4, fabric)
+    centre_contributions(model, scans, 4, fabric)
+    torch.testing.assert_close(predict_ages(model, scans, 4, fabric), before, atol=1e-3, rtol=0)
+    model.eval()
+    contributions_BN = model(torch.stack([scan.volume.float() for scan in scans])).contributions_BN
+    torch.testing.assert_close(contributions_BN.mean(0), torch.zeros(3), atol=1e-3, rtol=0)
+    assert float(model.baseline) == pytest.approx(float(before.mean()), abs=1e-2)
