@@ -42,8 +42,10 @@ class ModelRecipe(Recipe):
         dim, depth, num_heads, hidden_dim: of the vision transformer.
         moe_blocks: indices of the blocks whose feed-forward layer is a mixture.
         free_experts: experts open to every token, besides one regional expert for each group of the atlas.
-        rank: columns of a routing basis.
-        top_k, threshold, coupling, orthogonalization, fallback: of ``ERMoE``.
+        router: ``ermoe``, or one that it is compared with.
+        rank: columns of a routing basis (``ermoe``, ``emoe``).
+        top_k: experts a token; ``soft`` gets as many slots as that makes pairs, ``dense`` ignores it.
+        threshold, coupling, orthogonalization, fallback: of ``ERMoE``; ``emoe`` uses the third.
         context: what a token is compared with, see ``VisionTransformer``.
         prior: how the atlas limits regional experts: by weighting scores, by a hard mask, or not at all.
         dropout, drop_path: regularisation.
@@ -56,6 +58,7 @@ class ModelRecipe(Recipe):
     hidden_dim: int = Field(default=256, ge=8)
     moe_blocks: tuple[int, ...] = (2, 3)
     free_experts: int = Field(default=4, ge=0)
+    router: Literal["ermoe", "emoe", "vmoe", "cosine", "soft", "dense"] = "ermoe"
     rank: int = Field(default=8, ge=1)
     top_k: int = Field(default=2, ge=1)
     threshold: float = Field(default=0.0, ge=-1, le=1)

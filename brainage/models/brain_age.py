@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,16 @@ from torch import Tensor, nn
 from brainage.config import ModelRecipe
 from brainage.errors import ConfigError
 from brainage.nn import RoutingRecord, VisionTransformer
+
+# What each router takes from the recipe.
+SETTINGS = {
+    "ermoe": ("rank", "top_k", "threshold", "coupling", "orthogonalization", "fallback"),
+    "emoe": ("rank", "top_k", "orthogonalization"),
+    "vmoe": ("top_k",),
+    "cosine": ("top_k",),
+    "soft": (),
+    "dense": (),
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,15 @@ class BrainAgeOutput:
     contributions_BN: Tensor
     baseline: float
     routing: list[RoutingRecord]
+
+
+def _mixture(recipe: ModelRecipe, num_tokens: int, num_experts: int) -> dict[str, Any]:
+    """Settings of the mixture blocks, for :func:`brainage.nn.make_moe`."""
+    settings = {name: getattr(recipe, name) for name in SETTINGS[recipe.router]}
+    if recipe.router == "soft":
+        # As many slots as the others compute pairs of token and expert.
+        settings["slots_per_expert"] = math.ceil(num_tokens * recipe.top_k / num_experts)
+    return {"router": recipe.router, "num_experts": num_experts, **settings}
 
 
 class HistogramStem(nn.Module):
@@ -142,15 +163,7 @@ class BrainAgeModel(nn.Module):
             num_heads=recipe.num_heads,
             hidden_dim=recipe.hidden_dim,
             moe_blocks=recipe.moe_blocks,
-            moe={
-                "num_experts": len(layout.expert_names),
-                "rank": recipe.rank,
-                "top_k": recipe.top_k,
-                "threshold": recipe.threshold,
-                "coupling": recipe.coupling,
-                "orthogonalization": recipe.orthogonalization,
-                "fallback": recipe.fallback,
-            },
+            moe=_mixture(recipe, len(layout.index_N), len(layout.expert_names)),
             context=recipe.context,
             drop_path=recipe.drop_path,
             dropout=recipe.dropout,

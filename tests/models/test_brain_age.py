@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from brainage.config import ModelRecipe
+from brainage.config import ModelRecipe, parse_recipe
 from brainage.errors import ConfigError
 from brainage.models.brain_age import BrainAgeModel, HistogramStem, TokenLayout
 
@@ -89,6 +89,24 @@ def test_contributions_sum_to_the_age(prior: str) -> None:
         output.baseline + output.contributions_BN.double().sum(1), output.age_B.double(), atol=1e-4, rtol=0
     )
     assert output.age_B.std() > 0
+
+
+@pytest.mark.parametrize("router", ["ermoe", "emoe", "vmoe", "cosine", "soft", "dense"])
+def test_every_router_predicts_and_learns(router: str) -> None:
+    model = make(router=router).train()
+    output = model(volumes())
+    output.age_B.sum().backward()
+    layer = model.encoder.blocks[1].feed_forward
+    moved = [p.grad.abs().sum() for p in layer.parameters() if p.grad is not None]
+    assert sum(moved) > 0
+    assert all(torch.isfinite(value) for value in moved)
+    total = output.baseline + output.contributions_BN.sum(1)
+    torch.testing.assert_close(total, output.age_B, atol=1e-4, rtol=0)
+
+
+def test_an_unknown_router_is_refused() -> None:
+    with pytest.raises(ConfigError, match="router"):
+        parse_recipe({"router": "best"}, ModelRecipe)
 
 
 def test_contributions_sum_to_the_age_under_bf16() -> None:
