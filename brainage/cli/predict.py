@@ -113,5 +113,6 @@ def _draw_mosaic(outcome: Outcome, trained: TrainedModel) -> None:
         expert_names=trained.model.expert_names,
         title=title,
         simulated=any(is_simulated(folder) for folder in raw.absolute().parents),
+        warning=outcome.row["message"],
         brain_mask=mask,
     )

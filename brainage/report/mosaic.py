@@ -6,6 +6,7 @@ radiological convention, with the subject's left and right marked on each.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from os import PathLike
 
@@ -61,6 +62,7 @@ def save_mosaic(
     expert_names: Sequence[str],
     title: str,
     simulated: bool = False,
+    warning: str = "",
     brain_mask: nib.Nifti1Image | None = None,
 ) -> None:
     """Write the picture that :func:`draw_mosaic` draws, with the same arguments, as a PNG."""
@@ -72,6 +74,7 @@ def save_mosaic(
         expert_names=expert_names,
         title=title,
         simulated=simulated,
+        warning=warning,
         brain_mask=brain_mask,
     )
     with replacing(path) as partial:
@@ -87,6 +90,7 @@ def draw_mosaic(
     expert_names: Sequence[str],
     title: str,
     simulated: bool = False,
+    warning: str = "",
     brain_mask: nib.Nifti1Image | None = None,
 ) -> Figure:
     """Draw the T1 and the three maps over it.
@@ -99,6 +103,7 @@ def draw_mosaic(
         expert_names: names for the legend.
         title: heading, such as the scan's name and its predicted age.
         simulated: says so in large letters.
+        warning: reason to doubt the age, shown under the heading.
         brain_mask: same grid; the maps, which reach to the rims of their patches, are shown inside it only.
 
     Raises:
@@ -126,7 +131,7 @@ def draw_mosaic(
     for data in maps.values():
         data[~inside] = np.nan
     slices = choose_slices(shown)
-    figure, grid = _canvas(box, zooms, slices, title, simulated)
+    figure, grid = _canvas(box, zooms, slices, title, simulated, warning)
     colours = {
         "T1": None,
         "contribution": _diverging(maps["contribution"]),
@@ -153,13 +158,16 @@ def draw_mosaic(
 
 
 def _canvas(
-    box: np.ndarray, zooms: np.ndarray, slices: list[Slice], title: str, simulated: bool
+    box: np.ndarray, zooms: np.ndarray, slices: list[Slice], title: str, simulated: bool, warning: str
 ) -> tuple[Figure, GridSpec]:
     """The figure with its texts, and a grid of four rows with a column a slice and one for legends."""
     sizes = (box[:, 1] - box[:, 0]) * zooms
     row = 1.75  # inches
     widths = [row * (sizes[1] if cut.axis == 0 else sizes[0]) / max(sizes[1:]) for cut in slices]
-    legend, width, height = 2.0, sum(widths) + 2.9, 4 * row + 1.65
+    legend, width = 2.0, sum(widths) + 2.9
+    lines = textwrap.wrap(f"Warning: {warning}", int(11 * width)) if warning else []
+    head = 0.95 + 0.25 * len(lines)
+    height = 4 * row + head + 0.7
     figure = Figure(figsize=(width, height), facecolor=_PAPER)
     grid = figure.add_gridspec(
         4,
@@ -168,13 +176,16 @@ def _canvas(
         left=0.5 / width,
         right=1 - 0.15 / width,
         bottom=0.6 / height,
-        top=1 - 0.95 / height,
+        top=1 - head / height,
         wspace=0.02,
         hspace=0.02,
     )
     left = 0.25 / width
     figure.text(left, 1 - 0.3 / height, title, color=_INK, fontsize=15, weight="bold", va="center")
     figure.text(left, 1 - 0.6 / height, _CONVENTION, color=_QUIET, fontsize=10, va="center")
+    for number, line in enumerate(lines):
+        place = (left, 1 - (0.88 + 0.25 * number) / height)
+        figure.text(*place, line, color=_BADGE, fontsize=11, weight="bold", va="center")
     figure.text(left, 0.3 / height, _EXPLANATION, color=_QUIET, fontsize=9, va="center", linespacing=1.5)
     if simulated:
         badge = {"boxstyle": "round,pad=0.35", "facecolor": _BADGE, "edgecolor": "none"}

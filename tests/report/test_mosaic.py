@@ -96,6 +96,17 @@ def test_top_is_up():
     assert np.nonzero(low)[0].mean() > shown.shape[0] / 2
 
 
+def test_a_warning_is_shown_whole_and_clear_of_the_pictures():
+    reason = "unlike the training scans, so the error may be much larger than the interval says; " * 3
+    figure, panels, pixels = draw(*scan(), warning=reason.strip("; "))
+    lines = [text for text in figure.texts if text.get_color() == "#ffd166"]
+    assert " ".join(line.get_text() for line in lines) == f"Warning: {reason}".strip("; ")
+    boxes = [line.get_window_extent() for line in lines]
+    assert len(boxes) > 1
+    assert all(box.x1 < pixels.shape[1] for box in boxes)
+    assert min(box.y0 for box in boxes) > max(panel.get_window_extent().y1 for panel in panels)
+
+
 def test_what_must_be_said_is_said():
     figure, _, _ = draw(*scan(), simulated=True)
     said = "\n".join(texts(figure))
