@@ -44,7 +44,7 @@ class ModelRecipe(Recipe):
         free_experts: experts open to every token, besides one regional expert for each group of the atlas.
         router: ``ermoe``, or one that it is compared with.
         rank: columns of a routing basis (``ermoe``, ``emoe``).
-        top_k: experts a token; ``soft`` gets as many slots as that makes pairs, ``dense`` ignores it.
+        top_k: experts a token; ``soft`` gets as many slots as that makes pairs, ``dense`` as much width.
         threshold, coupling, orthogonalization, fallback: of ``ERMoE``; ``emoe`` uses the third.
         context: what a token is compared with, see ``VisionTransformer``.
         prior: how the atlas limits regional experts: by weighting scores, by a hard mask, or not at all.

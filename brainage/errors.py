@@ -49,3 +49,9 @@ class InputError(BrainageError):
 
 class CheckpointError(InputError):
     """A file given as a checkpoint is none, or is damaged."""
+
+
+def plain_words(error: Exception) -> str:
+    """An unforeseen error on one line, of an ``OSError`` without its path: folders carry names of people."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(said.split()) or type(error).__name__

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainage.cli.terminal import figure_text, interval_text
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -81,9 +83,9 @@ def _headline(result: dict[str, Any]) -> Table:
         ("slope of gap on age", "gap_slope", "{:+.3f}"),
     )
     for name, key, form in rows:
-        table.add_row(name, *(_show(column.get(key), form) for column in columns))
+        table.add_row(name, *(figure_text(column.get(key), form) for column in columns))
         if key == "mae":
-            table.add_row("  95 % interval", *(_interval(column) for column in columns))
+            table.add_row("  95 % interval", *(interval_text(column) for column in columns))
     table.caption = f"Gap: predicted - chronological age. Mean predictor: {result['mean_predictor']['kind']}."
     return table
 
@@ -99,17 +101,8 @@ def _groups(groups: list[dict[str, Any]], name: str) -> Table:
         table.add_row(
             group["group"],
             str(group["n_scans"]),
-            _show(group["mae"], "{:.2f}"),
-            _interval(group),
-            _show(group["mean_gap"], "{:+.2f}"),
+            figure_text(group["mae"], "{:.2f}"),
+            interval_text(group),
+            figure_text(group["mean_gap"], "{:+.2f}"),
         )
     return table
-
-
-def _interval(figures: dict[str, Any]) -> str:
-    low, high = figures.get("mae_ci95") or (None, None)
-    return "-" if low is None else f"{low:.2f} to {high:.2f}"
-
-
-def _show(value: float | None, form: str) -> str:
-    return "-" if value is None else form.format(value)

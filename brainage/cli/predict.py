@@ -43,7 +43,8 @@ def predict(
     import pandas as pd
     from rich.console import Console
 
-    from brainage.cli.terminal import progress
+    from brainage.cli.terminal import exit_for_failures, logger, progress
+    from brainage.errors import plain_words
     from brainage.files import replacing
     from brainage.models.weights import load_trained
     from brainage.predict.batch import find_requests, predict_request
@@ -56,8 +57,14 @@ def predict(
         work = derivatives or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="brainage-")))
         for request in progress(requests, "Predicting"):
             outcome = predict_request(request, trained, work, maps)
-            if outcome.prefix is not None:
+            try:
                 _draw_mosaic(outcome, trained)
+            except Exception as error:
+                # A picture must cost neither this age nor the other scans.
+                logger.debug("Drawing failed", exc_info=True)
+                said = f"no mosaic could be drawn: {plain_words(error)}"
+                outcome.row["message"] = "; ".join(filter(None, (outcome.row["message"], said)))
+                outcome.row["status"] = "warning"
             rows.append(outcome.row)
             # After every scan, so that an interrupted run keeps what it has done.
             with replacing(output) as partial:
@@ -65,9 +72,7 @@ def predict(
     console = Console(highlight=False)
     for row in rows:
         console.print(_line(row), soft_wrap=True, markup=False)
-    failed = sum(row["status"] == "failed" for row in rows)
-    if failed:
-        raise typer.Exit(1 if failed == len(rows) else 3)
+    exit_for_failures(sum(row["status"] == "failed" for row in rows), len(rows))
 
 
 def _line(row: dict[str, str]) -> str:
@@ -75,17 +80,25 @@ def _line(row: dict[str, str]) -> str:
     who = who or Path(row["path"]).name
     if row["status"] == "failed":
         return f"{who}: failed: {row['message']}"
-    interval = ""
-    if row["interval_low"]:
-        level = f"{float(row['interval_level']):.0%}"
-        interval = f" ({level} interval {row['interval_low']} to {row['interval_high']})"
     message = f" - warning: {row['message']}" if row["message"] else ""
-    return f"{who}: {row['predicted_age']} years{interval}{message}"
+    return f"{who}: {_age(row)}{message}"
+
+
+def _age(row: dict[str, str]) -> str:
+    """The predicted age with its interval, where there is one."""
+    if not row["interval_low"]:
+        return f"{row['predicted_age']} years"
+    level = f"{float(row['interval_level']):.0%}"
+    return f"{row['predicted_age']} years ({level} interval {row['interval_low']} to {row['interval_high']})"
 
 
 def _draw_mosaic(outcome: Outcome, trained: TrainedModel) -> None:
-    """The maps on the scan's own anatomy: the raw scan, or the MNI volume of a preprocessed one."""
+    """The maps on the scan's own anatomy: the raw scan, or the MNI volume of a preprocessed one.
+
+    Nothing is drawn of a scan without maps.
+    """
     import nibabel as nib
+    import numpy as np
 
     from brainage.anatomy.grid import SPACE
     from brainage.evaluate.ages import is_simulated
@@ -100,18 +113,18 @@ def _draw_mosaic(outcome: Outcome, trained: TrainedModel) -> None:
     space = SPACE if normalised else "T1w"
     maps = {name: nib.Nifti1Image.from_filename(map_path(prefix, space, name)) for name in MAPS}
     mask = None if normalised else nib.Nifti1Image(scan.native_mask().astype("uint8"), scan.native_affine)
-    title = f"{prefix.name}: predicted brain age {outcome.row['predicted_age']} years"
-    if outcome.row["interval_low"]:
-        level = f"{float(outcome.row['interval_level']):.0%}"
-        title += f" ({level} interval {outcome.row['interval_low']} to {outcome.row['interval_high']})"
+    t1 = nib.Nifti1Image.from_filename(raw)
+    if not normalised:
+        # As it was loaded: one volume, in mm whatever the file's units, with the affine that was chosen.
+        t1 = nib.Nifti1Image(np.asarray(t1.dataobj).reshape(scan.native_shape), scan.native_affine)
     save_mosaic(
         prefix.with_name(f"{prefix.name}_mosaic.png"),
-        nib.Nifti1Image.from_filename(raw),
+        t1,
         expert=maps["expert"],
         alignment=maps["alignment"],
         contribution=maps["contribution"],
-        expert_names=trained.model.expert_names,
-        title=title,
+        expert_names=trained.model.routed_names,
+        title=f"{prefix.name}: predicted brain age {_age(outcome.row)}",
         simulated=any(is_simulated(folder) for folder in raw.absolute().parents),
         warning=outcome.row["message"],
         brain_mask=mask,

@@ -47,7 +47,7 @@ def preprocess(
     """
     from rich.console import Console
 
-    from brainage.cli.terminal import progress
+    from brainage.cli.terminal import exit_for_failures, progress
     from brainage.config import PreprocessRecipe, load_recipe
     from brainage.data.cohort import find_scans
     from brainage.errors import ConfigError
@@ -98,8 +98,7 @@ def preprocess(
         soft_wrap=True,
         markup=False,
     )
-    if failed:
-        raise typer.Exit(1 if failed == len(rows) else 3)
+    exit_for_failures(failed, len(rows))
 
 
 def _copy_participants(bids_dir: Path, out_dir: Path) -> None:

@@ -10,7 +10,7 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
@@ -98,6 +98,23 @@ def progress(items: Iterable[ItemT], title: str, total: int | None = None) -> It
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_stderr(), transient=True) as bar:
         yield from bar.track(items, total, description=title)
+
+
+def interval_text(figures: Mapping[str, Any]) -> str:
+    """The 95 % interval among the figures of a predictor or a group; a dash where there is none."""
+    low, high = figures.get("mae_ci95") or (None, None)
+    return "-" if low is None else f"{low:.2f} to {high:.2f}"
+
+
+def figure_text(value: float | None, form: str) -> str:
+    """A figure in that format; a dash where the cohort does not define it."""
+    return "-" if value is None else form.format(value)
+
+
+def exit_for_failures(failed: int, total: int) -> None:
+    """End the program with 1 if all scans failed, with 3 if some did; return if none did."""
+    if failed:
+        raise typer.Exit(1 if failed == total else 3)
 
 
 def command(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -28,10 +28,9 @@ def train(
     from rich.console import Console
     from rich.table import Table
 
-    from brainage.cli.terminal import progress
+    from brainage.cli.terminal import figure_text, interval_text, progress
     from brainage.config import BrainAgeRecipe, load_recipe
-    from brainage.evaluate.intervals import bootstrap_mean
-    from brainage.evaluate.metrics import age_metrics
+    from brainage.evaluate.summary import predictor_figures
     from brainage.files import write_json
     from brainage.train.cohort import load_cohort
     from brainage.train.cross_validate import MEAN, MODEL, RIDGE
@@ -49,25 +48,15 @@ def train(
         for heading in ("", "MAE, years", "95 % interval", "r", "slope of gap on age"):
             table.add_column(heading, justify="right" if heading else "left")
         summary["cross_validation"] = {}
-        age = result.predictions["age"]
         for column, name in ((MODEL, "ERMoE-ba"), (RIDGE, "voxel ridge"), (MEAN, "mean predictor")):
-            predicted = result.predictions[column]
-            figures = age_metrics(age, predicted)
-            low, high = bootstrap_mean((predicted - age).abs(), result.predictions["participant_id"])
-            summary["cross_validation"][column] = {
-                "mae": figures.mae,
-                "mae_ci95": [low, high],
-                "rmse": figures.rmse,
-                "r2": figures.r2,
-                "pearson_r": figures.pearson_r,
-                "gap_slope": figures.gap_slope,
-            }
+            figures = predictor_figures(result.predictions, result.predictions[column].to_numpy())
+            summary["cross_validation"][column] = figures
             table.add_row(
                 name,
-                f"{figures.mae:.2f}",
-                f"{low:.2f} to {high:.2f}",
-                f"{figures.pearson_r:.3f}",
-                f"{figures.gap_slope:+.3f}",
+                figure_text(figures["mae"], "{:.2f}"),
+                interval_text(figures),
+                figure_text(figures["pearson_r"], "{:.3f}"),
+                figure_text(figures["gap_slope"], "{:+.3f}"),
             )
         console.print(table)
     write_json(output / "summary.json", summary)

@@ -11,6 +11,19 @@ from brainage.errors import InputError
 
 MISSING = ("", "n/a", "na", "nan")
 
+# How the file of ``brainage predict`` begins; figures of quality, model and fingerprints follow.
+PREDICTION_COLUMNS = (
+    "participant_id",
+    "session_id",
+    "path",
+    "predicted_age",
+    "status",
+    "message",
+    "interval_low",
+    "interval_high",
+    "interval_level",
+)
+
 
 def read_table(path: str | PathLike[str]) -> pd.DataFrame:
     """A CSV, or by default a TSV, with every cell as stripped text.

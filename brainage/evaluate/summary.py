@@ -43,11 +43,11 @@ def evaluate_ages(joined: JoinedAges, *, resamples: int = 10_000, seed: int = 0)
         "n_not_predicted": joined.not_predicted,
         "notes": list(joined.notes),
         "age_range": [float(table["age"].min()), float(table["age"].max())],
-        **_figures(table, table["predicted_age"].to_numpy(), **interval),
+        **predictor_figures(table, table["predicted_age"].to_numpy(), **interval),
         # Its correlation with age is -1 by construction, which is no fact about the cohort.
         "mean_predictor": {
             "kind": MEAN_PREDICTOR,
-            **_figures(table, baseline, **interval),
+            **predictor_figures(table, baseline, **interval),
             "pearson_r": None,
         },
         "by_age_band": _groups(table, age_band(table["age"]), **interval),
@@ -67,7 +67,7 @@ def age_band(age: pd.Series) -> pd.Series:
     return start.map(lambda year: f"{year}-{year + BAND_YEARS - 1}")
 
 
-def _figures(table: pd.DataFrame, predicted: np.ndarray, **interval: int) -> dict[str, Any]:
+def predictor_figures(table: pd.DataFrame, predicted: np.ndarray, **interval: int) -> dict[str, Any]:
     """The figures of one predictor; all ``None`` where it has no prediction for some scan."""
     age = table["age"].to_numpy()
     if not np.isfinite(predicted).all():

@@ -20,7 +20,7 @@ SETTINGS = {
     "vmoe": ("top_k",),
     "cosine": ("top_k",),
     "soft": (),
-    "dense": (),
+    "dense": ("top_k",),
 }
 
 
@@ -169,6 +169,11 @@ class BrainAgeModel(nn.Module):
             dropout=recipe.dropout,
         )
         self.head = AdditiveHead(len(layout.index_N), recipe.dim)
+
+    @property
+    def routed_names(self) -> tuple[str, ...]:
+        """Names of the experts in the routing records; the dense control is one network for all."""
+        return ("dense",) if self.recipe.router == "dense" else self.expert_names
 
     def patches(self, volume_B1XYZ: Tensor) -> Tensor:
         """The tokens' voxels (B, N, P, P, P) of volumes (B, 1, X, Y, Z) on the model grid."""

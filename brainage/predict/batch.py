@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from brainage.data.cohort import Problem, Scan, find_scans, scan_of
-from brainage.errors import InputError
+from brainage.data.tables import PREDICTION_COLUMNS
+from brainage.errors import InputError, plain_words
 from brainage.models.weights import TrainedModel
 from brainage.predict.maps import write_maps
 from brainage.predict.predictor import LEVEL, Prediction, predict_scan
@@ -24,18 +25,6 @@ from brainage.preprocess.outputs import (
 )
 
 logger = logging.getLogger("brainage")
-
-FIRST_COLUMNS = (
-    "participant_id",
-    "session_id",
-    "path",
-    "predicted_age",
-    "status",
-    "message",
-    "interval_low",
-    "interval_high",
-    "interval_level",
-)
 
 
 @dataclass(frozen=True)
@@ -122,7 +111,7 @@ def predict_request(request: Request, trained: TrainedModel, derivatives: Path, 
         derivatives: folder for the preprocessed volume of a raw scan.
         maps: folder for the maps and the region table, one subfolder a scan; none are made without it.
     """
-    row: dict[str, Any] = dict.fromkeys(FIRST_COLUMNS, "")
+    row: dict[str, Any] = dict.fromkeys(PREDICTION_COLUMNS, "")
     row["path"] = str(request.path)
     if request.scan:
         row |= {"participant_id": request.scan.participant_id, "session_id": request.scan.session_id}
@@ -145,8 +134,7 @@ def predict_request(request: Request, trained: TrainedModel, derivatives: Path, 
     except Exception as error:
         # One scan must not cost the others; the traceback goes to the log.
         logger.debug("Prediction failed", exc_info=True)
-        said = " ".join(str(error).split()) or type(error).__name__
-        return _failed(row, f"{request.path.name}: unexpected error: {said}")
+        return _failed(row, f"{request.path.name}: unexpected error: {plain_words(error)}")
     messages = [*scan.warnings, *range_warnings(trained, prediction, scan)]
     row |= {
         "predicted_age": f"{prediction.age:.2f}",

@@ -54,7 +54,7 @@ def region_table(
             "coverage": coverage_R,
         }
     )
-    for column, name in enumerate(trained.model.expert_names):
+    for column, name in enumerate(trained.model.routed_names):
         table[f"share_{name.replace(' ', '_')}"] = shares_RE[:, column]
     return table
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from brainage.config import PreprocessRecipe
 from brainage.data.cohort import Problem, Scan
-from brainage.errors import InputError
+from brainage.errors import InputError, plain_words
 from brainage.files import replacing
 from brainage.preprocess.chain import QualityError, preprocess_scan
 
@@ -88,7 +88,7 @@ def preprocess_row(
     except Exception as error:
         # One scan must not cost the others; the traceback goes to the log.
         logger.debug("Preprocessing failed", exc_info=True)
-        said = " ".join(_without_folders(error).split()) or type(error).__name__
+        said = plain_words(error)
         row |= {"status": "failed", "message": f"{scan.path.name}: unexpected error: {said}"}
     row["seconds"] = f"{time.monotonic() - start:.1f}"
     return row | {name: f"{value:.4g}" for name, value in qc.items()}
@@ -162,10 +162,3 @@ def _row(scan: Scan) -> Row:
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-
-
-def _without_folders(error: Exception) -> str:
-    """An error's text; of an ``OSError`` without the path in it, since folders carry names of people."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error)

@@ -7,6 +7,8 @@ import SimpleITK as sitk
 import torch
 from monai.data.meta_tensor import MetaTensor
 
+from brainage.anatomy.grid import MODEL_GRID
+
 # ITK's world grows to the left and back, NIfTI's to the right and front.
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -26,6 +28,11 @@ def image_from_array(array: np.ndarray, affine: np.ndarray) -> sitk.Image:
 def array_from_image(image: sitk.Image) -> np.ndarray:
     """The (X, Y, Z) array of a SimpleITK image."""
     return sitk.GetArrayFromImage(image).transpose(2, 1, 0)
+
+
+def model_grid_image() -> sitk.Image:
+    """An empty image on ``MODEL_GRID``, as reference for resampling."""
+    return image_from_array(np.zeros(MODEL_GRID.shape, np.uint8), MODEL_GRID.affine)
 
 
 def image_from_tensor(tensor: MetaTensor) -> sitk.Image:

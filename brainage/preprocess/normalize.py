@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-import torch
-from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Transform
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template
 from scipy import ndimage
 
-from brainage.anatomy.grid import MODEL_GRID
-from brainage.preprocess.itk import array_from_image, image_from_array
+from brainage.preprocess.itk import array_from_image, image_from_array, model_grid_image, tensor_like
 
 GREY, WHITE, CEILING = 0.5, 1.0, 1.5
 
@@ -23,7 +20,7 @@ GREY, WHITE, CEILING = 0.5, 1.0, 1.5
 @lru_cache(maxsize=1)
 def template_tissues() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Brain mask (bool), grey and white matter probability of the template on MODEL_GRID, (80, 96, 80)."""
-    reference = image_from_array(np.zeros(MODEL_GRID.shape, np.float32), MODEL_GRID.affine)
+    reference = model_grid_image()
     maps = []
     for load in (load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template):
         image = load(resolution=2)
@@ -88,7 +85,6 @@ class NormalizeIntensityd(Transform):
         scaled = GREY + (WHITE - GREY) * (raw - grey) / (white - grey)
         inside, _, _ = template_tissues()
         volume = np.where(inside & (raw > 0), np.clip(scaled, 0.0, CEILING), 0.0).astype(np.float32)
-        affine = torch.from_numpy(MODEL_GRID.affine)
-        out["volume"] = MetaTensor(torch.from_numpy(volume)[None], affine=affine)
+        out["volume"] = tensor_like(volume, out["volume"])
         out["qc"] = {**out.get("qc", {}), "grey_white_ratio": grey / white}
         return out

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from monai.transforms import Transform
 
 from brainage.anatomy.grid import MODEL_GRID
-from brainage.preprocess.itk import array_from_image, image_from_array, image_from_tensor
+from brainage.preprocess.itk import array_from_image, image_from_tensor, model_grid_image
 from brainage.preprocess.normalize import template_tissues
 from brainage.preprocess.registration import transform_of
 
@@ -69,7 +69,7 @@ class MeasureQualityd(Transform):
         mask = image_from_tensor(out["brain_mask"])
         voxels = int(np.count_nonzero(sitk.GetArrayViewFromImage(mask)))
         matrix = np.asarray(out["native_to_mni"], dtype=np.float64)
-        reference = image_from_array(np.zeros(MODEL_GRID.shape, np.uint8), MODEL_GRID.affine)
+        reference = model_grid_image()
         to_native = transform_of(np.linalg.inv(matrix))
         moved = array_from_image(sitk.Resample(mask, reference, to_native, sitk.sitkNearestNeighbor)) > 0
         template = template_tissues()[0]

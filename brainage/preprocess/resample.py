@@ -12,7 +12,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Transform
 
 from brainage.anatomy.grid import MODEL_GRID
-from brainage.preprocess.itk import array_from_image, image_from_array, image_from_tensor
+from brainage.preprocess.itk import array_from_image, image_from_tensor, model_grid_image
 from brainage.preprocess.registration import transform_of
 
 
@@ -29,7 +29,7 @@ class ResampleToModelGridd(Transform):
         mask = sitk.Cast(image_from_tensor(out["brain_mask"]), sitk.sitkFloat32)
         brain = sitk.Cast(image_from_tensor(out["image"]) * mask, sitk.sitkFloat32)
         to_native = transform_of(np.linalg.inv(out["native_to_mni"]))
-        reference = image_from_array(np.zeros(MODEL_GRID.shape, np.float32), MODEL_GRID.affine)
+        reference = model_grid_image()
         volume = array_from_image(sitk.Resample(_antialiased(brain), reference, to_native, sitk.sitkLinear))
         share = array_from_image(sitk.Resample(_antialiased(mask), reference, to_native, sitk.sitkLinear))
         volume = np.where(share > 0.5, volume / np.maximum(share, 0.5), 0.0).astype(np.float32)

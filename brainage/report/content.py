@@ -13,23 +13,12 @@ from typing import Any
 import pandas as pd
 
 from brainage.data.participants import parse_participants
+from brainage.data.tables import PREDICTION_COLUMNS
 from brainage.evaluate.ages import read_predictions
 from brainage.report.regions import RegionRow, group_rows, region_rows
 
 logger = logging.getLogger("brainage")
 
-# Shown elsewhere on the page, so not repeated among a scan's quality figures.
-_KNOWN = {
-    "participant_id",
-    "session_id",
-    "path",
-    "predicted_age",
-    "status",
-    "message",
-    "interval_low",
-    "interval_high",
-    "interval_level",
-}
 _VERSION_WORDS = ("model", "fingerprint", "version", "checkpoint")
 _SCAN_SUFFIXES = (".nii.gz", ".nii")
 
@@ -167,7 +156,8 @@ def _quality(row: Mapping[str, Any]) -> dict[str, str]:
     """The row's other figures, rounded for reading."""
     figures = {}
     for name, value in row.items():
-        if name in _KNOWN or value == "" or any(word in name.lower() for word in _VERSION_WORDS):
+        # The columns that every file has are shown elsewhere on the page.
+        if name in PREDICTION_COLUMNS or value == "" or any(word in name.lower() for word in _VERSION_WORDS):
             continue
         number = _number(value)
         figures[name.replace("_", " ")] = str(value) if number is None else f"{number:.4g}"

@@ -18,7 +18,7 @@ from brainage.anatomy.grid import MODEL_GRID
 from brainage.config import BrainAgeRecipe
 from brainage.data.datasets import AgedScan
 from brainage.data.splits import age_stratified_folds
-from brainage.files import replacing
+from brainage.files import write_json
 from brainage.models.brain_age import BrainAgeModel, TokenLayout
 from brainage.models.voxel_ridge import smoothed_voxels, voxel_ridge
 from brainage.train.fit import Progress, fit, predict_ages, quiet
@@ -123,6 +123,5 @@ def _train_fold(
     held_out = [scan for scan, of in zip(scans, folds, strict=True) if of == fold]
     model = fit(new_model(recipe, layout, train), train, recipe.train, out, held_out, progress)
     predicted = predict_ages(model, held_out, recipe.train.batch_size).tolist()
-    with replacing(done) as partial:
-        partial.write_text(json.dumps(predicted))
+    write_json(done, predicted)
     return predicted

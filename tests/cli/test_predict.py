@@ -80,6 +80,40 @@ def test_good_and_bad_scans_in_one_call(brain: Path, model: Path, tmp_path: Path
     assert pd.read_csv(again)["predicted_age"].tolist() == [float(good["predicted_age"])]
 
 
+def test_a_scan_in_metres_with_a_fourth_axis_is_drawn(brain: Path, model: Path, tmp_path: Path) -> None:
+    image = nib.load(brain)
+    affine = image.affine.copy()
+    affine[:3] /= 1000
+    odd = nib.Nifti1Image(np.asarray(image.dataobj)[..., None], affine)
+    odd.header.set_xyzt_units("meter")
+    path = tmp_path / "sub-04_T1w.nii.gz"
+    nib.save(odd, path)
+    maps, ages = tmp_path / "maps", tmp_path / "ages.csv"
+    result = CliRunner().invoke(
+        app, ["predict", str(path), "-o", str(ages), "--maps", str(maps), "--model", str(model)]
+    )
+    assert result.exit_code == 0, result.output
+    assert "mosaic" not in result.output
+    assert (maps / "sub-04" / "sub-04_mosaic.png").stat().st_size > 50_000
+
+
+def test_a_picture_that_fails_costs_no_age(
+    brain: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path / "secret"))
+
+    monkeypatch.setattr("brainage.report.mosaic.save_mosaic", full)
+    ages = tmp_path / "ages.csv"
+    options = ["-o", str(ages), "--maps", str(tmp_path / "maps"), "--model", str(model)]
+    result = CliRunner().invoke(app, ["predict", str(brain), *options])
+    assert result.exit_code == 0, result.output
+    (row,) = pd.read_csv(ages).to_dict("records")
+    assert row["status"] == "warning"
+    assert row["message"].endswith("no mosaic could be drawn: No space left on device")
+    assert row["predicted_age"] > -100
+
+
 def test_all_scans_bad(model: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(
         app, ["predict", str(tmp_path / "no.nii.gz"), "-o", str(tmp_path / "ages.csv"), "--model", str(model)]

@@ -97,6 +97,7 @@ def test_every_router_predicts_and_learns(router: str) -> None:
     output = model(volumes())
     output.age_B.sum().backward()
     layer = model.encoder.blocks[1].feed_forward
+    assert all(record.num_experts == len(model.routed_names) for record in output.routing)
     moved = [p.grad.abs().sum() for p in layer.parameters() if p.grad is not None]
     assert sum(moved) > 0
     assert all(torch.isfinite(value) for value in moved)
