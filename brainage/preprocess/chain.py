@@ -67,13 +67,17 @@ def preprocess_chain(recipe: PreprocessRecipe) -> Compose:
 
 
 def fingerprint(recipe: PreprocessRecipe) -> str:
-    """16 hexadecimal digits: volumes are comparable if theirs are equal."""
+    """16 hexadecimal digits: volumes are comparable if theirs are equal.
+
+    Settings at their defaults are left out, so that a new setting whose default changes nothing leaves the
+    volumes and models of before valid. What only judges volumes (``qc``) does not count.
+    """
     settings = {
         "chain": CHAIN_VERSION,
         "space": SPACE,
         "shape": MODEL_GRID.shape,
         "affine": MODEL_GRID.affine.tolist(),
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json", exclude_defaults=True, exclude={"qc"}),
     }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 

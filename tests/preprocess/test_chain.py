@@ -197,3 +197,9 @@ def test_a_real_stripped_scan(shared_data, tmp_path):
     assert 1000 < done.qc["brain_volume_ml"] < 1700
     assert done.qc["registration_ncc"] > 0.45
     assert done.native_mask().shape == nib.load(path).shape
+
+
+def test_the_fingerprint_counts_only_what_changes_volumes() -> None:
+    default = fingerprint(PreprocessRecipe())
+    assert fingerprint(PreprocessRecipe(brain_extraction="auto")) == default
+    assert fingerprint(PreprocessRecipe(brain_extraction="never")) != default
