@@ -14,7 +14,12 @@ import yaml
 
 # Names that differ between PyPI, conda-forge and `import`.
 CONDA = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base"}
-IMPORTED = {"SimpleITK": "simpleitk", "yaml": "pyyaml", "sklearn": "scikit-learn"}
+IMPORTED = {
+    "SimpleITK": "simpleitk",
+    "yaml": "pyyaml",
+    "sklearn": "scikit-learn",
+    "dask_jobqueue": "dask-jobqueue",
+}
 
 
 def name_and_rule(requirement: str) -> tuple[str, str]:
@@ -58,7 +63,8 @@ def test_constraints_hold_what_the_project_allows(project, repository):
 
 
 def test_every_import_is_declared(project, repository):
-    declared = {name_and_rule(line)[0].lower() for line in project["dependencies"]}
+    lines = project["dependencies"] + project["optional-dependencies"]["slurm"]
+    declared = {name_and_rule(line)[0].lower() for line in lines}
     found = set()
     for path in (repository / "brainage").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
