@@ -135,5 +135,6 @@ def test_the_wheel_alone_runs_the_whole_path(wheel, tmp_path):
     assert "Simulated data." in page
     assert page.count('class="mosaic"') == 2
     maps = work / "out" / "maps" / "sub-01"
-    assert len(list(maps.glob("*_map.nii.gz"))) == 6  # three maps in MNI and in native space
+    assert len(list(maps.glob("*_space-T1w_*_map.nii.gz"))) == 3
+    assert len(list(maps.glob("*_space-MNI*_desc-shares_map.nii.gz"))) == 2  # on the token grid and at 2 mm
     assert len(list(maps.glob("*_mosaic.png"))) == 1

@@ -69,3 +69,13 @@ def to_patches(volume: np.ndarray, patch: int) -> np.ndarray:
     x, y, z = (size // patch for size in volume.shape)
     blocks = volume.reshape(x, patch, y, patch, z, patch).transpose(0, 2, 4, 1, 3, 5)
     return blocks.reshape(x * y * z, patch**3)
+
+
+def divide_tokens(share_NR: np.ndarray) -> np.ndarray:
+    """How each token's contribution is divided among regions: (N, R + 1), rows sum to 1.
+
+    By the volumes of the regions in its patch; the last column takes the tokens that hold no region.
+    """
+    total_N = share_NR.sum(1)
+    unlabelled_N = (total_N <= 0).astype(share_NR.dtype)
+    return np.column_stack([share_NR / np.where(total_N > 0, total_N, 1)[:, None], unlabelled_N])

@@ -40,6 +40,9 @@ class TrainedModel:
         typical_mean_NF, typical_std_NF: tissue histograms of the training scans, by token.
         facts: JSON-ready facts: cohort, number of subjects, age range (years), bias line, seeds, versions,
             fingerprints, cross-validated figures.
+        reference_ages_C: chronological ages of the calibration subjects, years; None where not kept.
+        reference_years_CR: their out-of-fold contributions by region, years; the last of R + 1 columns is what
+            the atlas leaves out. None where not kept.
     """
 
     model: BrainAgeModel
@@ -52,6 +55,8 @@ class TrainedModel:
     typical_mean_NF: Tensor
     typical_std_NF: Tensor
     facts: Mapping[str, Any]
+    reference_ages_C: Tensor | None = None
+    reference_years_CR: Tensor | None = None
 
 
 def save_trained(path: str | PathLike[str], trained: TrainedModel) -> None:
@@ -68,6 +73,9 @@ def save_trained(path: str | PathLike[str], trained: TrainedModel) -> None:
         "typical_mean_NF": trained.typical_mean_NF.half(),
         "typical_std_NF": trained.typical_std_NF.half(),
     }
+    if trained.reference_ages_C is not None and trained.reference_years_CR is not None:
+        tensors["reference_ages_C"] = trained.reference_ages_C.float()
+        tensors["reference_years_CR"] = trained.reference_years_CR.half()
     header = {
         "recipe": trained.recipe.model_dump(mode="json"),
         "expert_names": model.expert_names,
@@ -125,6 +133,12 @@ def load_trained(path: str | PathLike[str]) -> TrainedModel:
             typical_mean_NF=tensors["typical_mean_NF"].float(),
             typical_std_NF=tensors["typical_std_NF"].float(),
             facts=header["facts"],
+            reference_ages_C=tensors.get("reference_ages_C"),
+            reference_years_CR=_as_float(tensors.get("reference_years_CR")),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, BrainageError) as error:
         raise CheckpointError(path, "a model whose parts do not fit together", _EXPECTED, remedy) from error
+
+
+def _as_float(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.float()

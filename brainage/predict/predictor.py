@@ -16,16 +16,16 @@ LEVEL = 0.9  # of the prediction intervals
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """One scan, N tokens, E experts.
+    """One scan, N tokens, E experts, L mixture blocks.
 
     Attributes:
         age: years.
         interval: conformal interval of ``LEVEL`` in years, or None for a model that was not calibrated.
         baseline: years; ``baseline + contributions_N.sum() == age``.
         contributions_N: years.
-        gates_NE: share of each expert in each token, in the last mixture block; rows sum to 1, or to 0 for a
-            token that passed through the residual.
-        alignment_N: cosine between token and context in the basis of the token's dominant expert.
+        gates_LNE: share of each expert in each token; rows sum to 1, or to 0 for a token that passed through
+            the residual.
+        alignment_LN: cosine between token and context in the basis of the token's first expert.
         unusual: root mean square z-score of the scan's tissue histograms against the training scans.
     """
 
@@ -33,14 +33,29 @@ class Prediction:
     interval: tuple[float, float] | None
     baseline: float
     contributions_N: np.ndarray
-    gates_NE: np.ndarray
-    alignment_N: np.ndarray
+    gates_LNE: np.ndarray
+    alignment_LN: np.ndarray
     unusual: float
 
     @property
+    def gates_NE(self) -> np.ndarray:
+        """Share of each expert in each token, averaged over the mixture blocks."""
+        return self.gates_LNE.mean(0)
+
+    @property
+    def alignment_N(self) -> np.ndarray:
+        """Alignment of each token, averaged over the mixture blocks."""
+        return self.alignment_LN.mean(0)
+
+    @property
     def dominant_N(self) -> np.ndarray:
-        """Index of each token's dominant expert; -1 where no expert took it."""
-        return np.where(self.gates_NE.sum(1) > 0, self.gates_NE.argmax(1), -1)
+        """Index of the expert with the largest share over all blocks; -1 where none took the token."""
+        return dominant(self.gates_NE)
+
+
+def dominant(gates_NE: np.ndarray) -> np.ndarray:
+    """Index (N,) of the expert with the largest share; -1 where no expert took the token."""
+    return np.where(gates_NE.sum(1) > 0, gates_NE.argmax(1), -1)
 
 
 @torch.no_grad()
@@ -50,7 +65,6 @@ def predict_scan(trained: TrainedModel, volume: np.ndarray) -> Prediction:
     device = model.index_N.device
     volume_B1XYZ = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))[None, None].to(device)
     output = model(volume_B1XYZ)
-    record = output.routing[-1]
     age = float(output.age_B[0])
     half = interval_half_width(trained.residuals_C.numpy(), LEVEL)
     return Prediction(
@@ -58,8 +72,8 @@ def predict_scan(trained: TrainedModel, volume: np.ndarray) -> Prediction:
         interval=None if half is None else (age - half, age + half),
         baseline=output.baseline,
         contributions_N=output.contributions_BN[0].cpu().numpy(),
-        gates_NE=record.gates_BNE[0].float().cpu().numpy(),
-        alignment_N=_alignment(record),
+        gates_LNE=np.stack([record.gates_BNE[0].float().cpu().numpy() for record in output.routing]),
+        alignment_LN=np.stack([_alignment(record) for record in output.routing]),
         unusual=_unusual(trained, volume_B1XYZ),
     )
 

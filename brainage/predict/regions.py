@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from brainage.anatomy.grid import MODEL_GRID
+from brainage.anatomy.regions import divide_tokens
 from brainage.models.weights import TrainedModel
 from brainage.predict.predictor import Prediction
+from brainage.predict.reference import AgeReference, fit_reference
 
 UNLABELLED = "outside the atlas"
 
@@ -32,14 +36,14 @@ def region_table(
 
     Returns:
         ``region, hemisphere, group, contribution_years, coverage`` (share of the region's volume that lies
-        in the scan's field of view) and ``share_<expert>``, R rows and one for what the atlas leaves out.
+        in the scan's field of view) and ``share_<expert>``, R rows and one for what the atlas leaves out. If
+        the model carries a reference, also ``healthy_low, healthy_high`` (the middle 90 % of healthy people
+        whose age is the predicted one, years) and ``percentile`` (how many of them have a smaller one, %);
+        missing where the predicted age lies outside the reference's range.
     """
     share_NR = trained.region_share_NR.numpy()
-    total_N = share_NR.sum(1)
-    unlabelled_N = (total_N <= 0).astype(np.float32)
-    division_NR = np.column_stack([share_NR / np.where(total_N > 0, total_N, 1)[:, None], unlabelled_N])
-    contribution_R = prediction.contributions_N.astype(np.float64) @ division_NR
-    weight_NR = np.column_stack([share_NR, unlabelled_N])
+    contribution_R = prediction.contributions_N.astype(np.float64) @ divide_tokens(share_NR)
+    weight_NR = np.column_stack([share_NR, share_NR.sum(1) <= 0])
     volume_R = weight_NR.sum(0)
     seen_N = _field_of_view(trained, native_to_mni, native_shape, native_affine)
     with np.errstate(invalid="ignore"):
@@ -54,9 +58,87 @@ def region_table(
             "coverage": coverage_R,
         }
     )
+    references = region_references(trained)
+    if references is not None:
+        age = prediction.age
+        ranges = [reference.interval(age) or (np.nan, np.nan) for reference in references]
+        table["healthy_low"], table["healthy_high"] = np.array(ranges).T
+        table["percentile"] = [
+            reference.percent_below(years, age)
+            for reference, years in zip(references, contribution_R.tolist(), strict=True)
+        ]
     for column, name in enumerate(trained.model.routed_names):
         table[f"share_{name.replace(' ', '_')}"] = shares_RE[:, column]
     return table
+
+
+def region_references(trained: TrainedModel) -> list[AgeReference] | None:
+    """What healthy people get from each region and from the rest; None if the model does not carry it."""
+    if trained.reference_ages_C is None or trained.reference_years_CR is None:
+        return None
+    ages_C = trained.reference_ages_C.numpy()
+    fitted = [fit_reference(ages_C, years_C) for years_C in trained.reference_years_CR.numpy().T]
+    references = [reference for reference in fitted if reference is not None]
+    return references if len(references) == len(fitted) == len(trained.region_names) + 1 else None
+
+
+def gap_reference(trained: TrainedModel) -> AgeReference | None:
+    """The gaps (predicted - chronological age) of healthy people; None if the model lacks their ages."""
+    ages_C = trained.reference_ages_C
+    if ages_C is None or len(ages_C) != len(trained.residuals_C):
+        return None
+    return fit_reference(ages_C.numpy(), trained.residuals_C.numpy())
+
+
+def prediction_facts(trained: TrainedModel, prediction: Prediction, table: pd.DataFrame) -> dict[str, Any]:
+    """What a report needs beside the maps, as JSON: the age and its parts, and what the model is.
+
+    Args:
+        trained: the model that predicted.
+        prediction: of the scan.
+        table: of :func:`region_table`.
+    """
+    references, gap = region_references(trained), gap_reference(trained)
+    residuals_C = trained.residuals_C.numpy()
+    names = ("name", "fingerprint", "preprocessing_fingerprint", "cohort", "num_subjects", "age_range")
+    shares = [column for column in table if str(column).startswith("share_")]
+    regions = []
+    for place, row in enumerate(table.to_dict("records")):
+        regions.append(
+            {
+                "region": row["region"],
+                "hemisphere": row["hemisphere"],
+                "group": row["group"],
+                "contribution_years": round(float(row["contribution_years"]), 7),
+                "coverage": _rounded(row["coverage"]),
+                "shares": {
+                    str(name).removeprefix("share_"): value
+                    for name in shares
+                    if (value := _rounded(row[name])) is not None
+                },
+                "healthy": None if references is None else references[place].to_json(),
+            }
+        )
+    return {
+        "predicted_age": round(prediction.age, 7),
+        "interval": prediction.interval,
+        "baseline": round(prediction.baseline, 7),
+        "experts": list(trained.model.routed_names),
+        "regional_experts": trained.recipe.model.prior != "none",
+        "model": {
+            **{name: trained.facts[name] for name in names if name in trained.facts},
+            "age_bias": trained.facts.get("age_bias"),
+            "cross_validated": None
+            if not len(residuals_C)
+            else {"subjects": len(residuals_C), "mae": round(float(np.abs(residuals_C).mean()), 3)},
+        },
+        "gap_reference": None if gap is None else gap.to_json(),
+        "regions": regions,
+    }
+
+
+def _rounded(value: float) -> float | None:
+    return round(float(value), 5) if np.isfinite(value) else None
 
 
 def _field_of_view(
