@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 # Names that differ between PyPI, conda-forge and `import`.
-CONDA = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base"}
+CONDA = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base", "playwright": "playwright-python"}
 IMPORTED = {
+    "PIL": "pillow",
     "SimpleITK": "simpleitk",
     "yaml": "pyyaml",
     "sklearn": "scikit-learn",
@@ -51,7 +52,7 @@ def test_constraints_hold_what_the_project_allows(project, repository):
 
     allowed = {
         requirement.name.lower(): requirement.specifier
-        for requirement in map(Requirement, project["dependencies"])
+        for requirement in map(Requirement, project["dependencies"] + project["optional-dependencies"]["dev"])
     }
     lines = (repository / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = [Requirement(line) for line in lines if line and not line.startswith("#")]
