@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from brainage.errors import ConfigError, InputError
 
@@ -43,9 +51,13 @@ class ModelRecipe(Recipe):
         moe_blocks: indices of the blocks whose feed-forward layer is a mixture.
         free_experts: experts open to every token, besides one regional expert for each group of the atlas.
         router: ``ermoe``, or one that it is compared with.
-        rank: columns of a routing basis (``ermoe``, ``emoe``).
+        rank: columns of a routing basis (``ermoe``: below ``dim``; ``emoe``: up to ``dim``).
         top_k: experts a token; ``soft`` gets as many slots as that makes pairs, ``dense`` as much width.
-        threshold, coupling, orthogonalization, fallback: of ``ERMoE``; ``emoe`` uses the third.
+        threshold, coupling, fallback: of ``ERMoE``.
+        orthogonalization: map that keeps the bases of ``ermoe`` and ``emoe`` orthonormal; ``none`` leaves
+            them free (ablation).
+        scores: what ``ermoe`` routes by: alignment with the experts' own bases, or learned logits (ablation).
+        balancing: weight of the balancing loss in training, averaged over the mixture blocks; 0 for none.
         context: what a token is compared with, see ``VisionTransformer``.
         prior: how the atlas limits regional experts: by weighting scores, by a hard mask, or not at all.
         dropout, drop_path: regularisation.
@@ -59,16 +71,37 @@ class ModelRecipe(Recipe):
     moe_blocks: tuple[int, ...] = (2, 3)
     free_experts: int = Field(default=4, ge=0)
     router: Literal["ermoe", "emoe", "vmoe", "cosine", "soft", "dense"] = "ermoe"
-    rank: int = Field(default=8, ge=1)
+    rank: int = Field(default=8, ge=1, validate_default=True)
     top_k: int = Field(default=2, ge=1)
-    threshold: float = Field(default=0.0, ge=-1, le=1)
+    threshold: float = Field(default=0.0, ge=-1, lt=1)
     coupling: Literal["shared", "joint", "independent"] = "shared"
-    orthogonalization: Literal["cayley", "qr"] = "cayley"
+    orthogonalization: Literal["cayley", "qr", "none"] = "cayley"
+    scores: Literal["eigenbasis", "learned"] = "eigenbasis"
+    balancing: float = Field(default=0.0, ge=0)
     fallback: Literal["best", "skip"] = "best"
     context: Literal["attention_mean", "attention_output"] = "attention_mean"
     prior: Literal["soft", "hard", "none"] = "hard"
     dropout: float = Field(default=0.0, ge=0, lt=1)
     drop_path: float = Field(default=0.1, ge=0, lt=1)
+
+    @field_validator("rank")
+    @classmethod
+    def _rank_below_dim(cls, rank: int, info: ValidationInfo) -> int:
+        router, dim = info.data.get("router"), info.data.get("dim")
+        if dim is not None and ((router == "ermoe" and rank >= dim) or (router == "emoe" and rank > dim)):
+            rule = "smaller than dim" if router == "ermoe" else "at most dim"
+            raise ValueError(f"must be {rule} ({dim}) for the router {router}")
+        return rank
+
+    @field_validator("scores", "balancing")
+    @classmethod
+    def _has_a_part(cls, value: str | float, info: ValidationInfo) -> str | float:
+        router = info.data.get("router")
+        if value == "learned" and router != "ermoe":
+            raise ValueError(f"is an ablation of the router ermoe, not of {router}")
+        if info.field_name == "balancing" and value and router in ("soft", "dense"):
+            raise ValueError(f"must be 0 for the router {router}, which chooses no experts")
+        return value
 
     @model_validator(mode="after")
     def _fits(self) -> ModelRecipe:
@@ -96,13 +129,21 @@ class TrainRecipe(Recipe):
 
     Attributes:
         folds: of the cross-validation that measures the model and calibrates its intervals; 0 for none.
-        epochs, batch_size: passes over the training subjects and scans a step.
+        epochs: passes over the training items.
+        batch_size: items of one optimiser step, over all devices and micro-batches together, so that a recipe
+            means the same training on any number of devices.
         lr, weight_decay, warmup: AdamW with linear warm-up (share of all steps) and cosine decay.
         ema: decay of the averaged weights that are kept.
         seed: of initialisation, order and augmentation.
+        accelerator, devices, num_nodes: what to train on; ``devices`` counts those of one node.
+        strategy: ``ddp`` keeps a whole model on every device, ``fsdp`` a share of it; ``auto`` is ``ddp`` on
+            several devices.
         precision: Fabric's precision; ``bf16-mixed`` about doubles the speed on recent CPUs and GPUs.
-        checkpoint_every: epochs between checkpoints to resume from.
-        workers: processes that augment.
+        accumulate: micro-batches that a device's share of a batch is split into, to save memory.
+        deterministic: only use algorithms that give the same bits every time.
+        checkpoint_every: epochs between checkpoints to resume from, each with validation and routing.
+        checkpoint_steps: optimiser steps between further checkpoints within an epoch; 0 for none.
+        workers: processes that load and augment, for each device.
     """
 
     folds: int = Field(default=5, ge=0)
@@ -114,9 +155,26 @@ class TrainRecipe(Recipe):
     clip_norm: float = Field(default=1.0, gt=0)
     ema: float = Field(default=0.99, ge=0, lt=1)
     seed: int = 0
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = Field(default=1, ge=1)
+    num_nodes: int = Field(default=1, ge=1)
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    accumulate: int = Field(default=1, ge=1)
+    deterministic: bool = False
     checkpoint_every: int = Field(default=5, ge=1)
+    checkpoint_steps: int = Field(default=0, ge=0)
     workers: int = Field(default=1, ge=0)
+
+    @model_validator(mode="after")
+    def _divides(self) -> TrainRecipe:
+        shares = self.devices * self.num_nodes * self.accumulate
+        if self.batch_size % shares:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must be a multiple of devices x num_nodes x accumulate "
+                f"({shares}), since it counts the items of a whole optimiser step"
+            )
+        return self
 
 
 class BrainAgeRecipe(Recipe):

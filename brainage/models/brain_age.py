@@ -15,7 +15,7 @@ from brainage.nn import RoutingRecord, VisionTransformer
 
 # What each router takes from the recipe.
 SETTINGS = {
-    "ermoe": ("rank", "top_k", "threshold", "coupling", "orthogonalization", "fallback"),
+    "ermoe": ("rank", "top_k", "threshold", "coupling", "orthogonalization", "scores", "fallback"),
     "emoe": ("rank", "top_k", "orthogonalization"),
     "vmoe": ("top_k",),
     "cosine": ("top_k",),

@@ -5,7 +5,7 @@ Names of tensors end in their shape: B batch, N tokens, D width, E experts, R ra
 token, H hidden width of an expert.
 """
 
-from brainage.nn.balancing import importance_loss, load_loss, score_balancing_loss
+from brainage.nn.balancing import balancing_loss, importance_loss, load_loss
 from brainage.nn.moe import ERMoE
 from brainage.nn.pretrained import dense_weights, load_dense_weights
 from brainage.nn.registry import make_moe
@@ -20,6 +20,7 @@ __all__ = [
     "RoutingRecord",
     "StiefelBasis",
     "VisionTransformer",
+    "balancing_loss",
     "dense_weights",
     "expert_load",
     "importance_loss",
@@ -28,6 +29,5 @@ __all__ = [
     "make_moe",
     "no_weight_decay_parameters",
     "routing_statistics",
-    "score_balancing_loss",
     "subspace_overlap",
 ]

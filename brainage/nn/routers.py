@@ -13,6 +13,8 @@ from brainage.nn.routing import RoutingRecord
 
 Fallback = Literal["best", "skip"]
 FALLBACKS = ("best", "skip")
+SOFTMAX_TEMPERATURE = 0.1
+"""Of a softmax of cosines: they lie in [-1, 1], so at 1 it would hardly follow the choice of experts."""
 
 
 def eigenbasis_scores(tokens_BNER: Tensor, context_BNER: Tensor) -> Tensor:
@@ -86,11 +88,12 @@ class ThresholdTopK:
         """
         # Below every cosine, so a NaN token still has an open expert to fall back on, and stays NaN itself.
         weighted = scores_BNE.masked_fill(scores_BNE.isnan(), -2.0)
-        ranked = weighted
+        ranked, open_BNE = weighted, None
         if prior_NE is not None:
             check_prior(prior_NE, scores_BNE.shape)
             weighted = torch.minimum(weighted, prior_NE.to(weighted.dtype) * weighted)
-            ranked = weighted.masked_fill(~(prior_NE > 0), -torch.inf)
+            open_BNE = (prior_NE > 0).expand_as(weighted)
+            ranked = weighted.masked_fill(~open_BNE, -torch.inf)
 
         best_BNK, experts_BNK = ranked.detach().topk(self.top_k, dim=-1)
         used_BNK = best_BNK > self.threshold
@@ -104,4 +107,12 @@ class ThresholdTopK:
         if self.fallback == "best":
             alone = fallback_BN & (best_BNK[..., 0] > -torch.inf)
             gates = torch.cat((gates[..., :1].masked_fill(alone[..., None], 1.0), gates[..., 1:]), dim=-1)
-        return RoutingRecord(scores_BNE, experts_BNK, gates, ranked.detach() > self.threshold, fallback_BN)
+        return RoutingRecord(
+            scores_BNE,
+            experts_BNK,
+            gates,
+            ranked.detach() > self.threshold,
+            fallback_BN,
+            open_BNE,
+            SOFTMAX_TEMPERATURE,
+        )

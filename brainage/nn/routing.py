@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ class RoutingRecord:
             probability of the chosen (see :class:`~brainage.nn.softmax_routing.SoftmaxTopK`).
         eligible_BNE: whether the expert was allowed for the token and scored above the threshold, if any.
         fallback_BN: whether the token had no eligible expert.
+        open_BNE: the experts that the prior leaves open to the token; None where all are.
+        temperature: what the scores are to be divided by where a softmax is taken of them: 1 for logits.
+        noise_std: standard deviation of the noise that the router adds to its scores in training.
 
     Soft MoE chooses nothing, and its record reads differently: see :class:`~brainage.nn.soft_moe.SoftMoE`.
     """
@@ -31,6 +34,9 @@ class RoutingRecord:
     gates_BNK: Tensor
     eligible_BNE: Tensor
     fallback_BN: Tensor
+    open_BNE: Tensor | None = None
+    temperature: float = 1.0
+    noise_std: float = 0.0
 
     @property
     def num_experts(self) -> int:
@@ -50,4 +56,4 @@ class RoutingRecord:
 
     def detach(self) -> RoutingRecord:
         """The same record without its autograd graph."""
-        return RoutingRecord(**{field.name: getattr(self, field.name).detach() for field in fields(self)})
+        return replace(self, scores_BNE=self.scores_BNE.detach(), gates_BNK=self.gates_BNK.detach())

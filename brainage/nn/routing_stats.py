@@ -16,7 +16,16 @@ def expert_load(record: RoutingRecord) -> Tensor:
 
 
 def routing_statistics(record: RoutingRecord) -> dict[str, float]:
-    """Statistics of the load ``n_e`` = :func:`expert_load`, with shares ``f_e = n_e / sum(n)``.
+    """:func:`load_statistics` of :func:`expert_load`, and ``below_threshold``.
+
+    The latter is the fraction of the tokens that have no eligible expert.
+    """
+    below = float(record.fallback_BN.double().mean())
+    return {**load_statistics(expert_load(record)), "below_threshold": below}
+
+
+def load_statistics(load_E: Tensor) -> dict[str, float]:
+    """Statistics of the load ``n_e`` of E experts, with shares ``f_e = n_e / sum(n)``.
 
     Returns:
         * ``gini``: sum_ij |n_i - n_j| / (2 E sum(n)); 0 when even, (E - 1) / E when one expert takes all;
@@ -24,12 +33,11 @@ def routing_statistics(record: RoutingRecord) -> dict[str, float]:
         * ``cv_squared``: variance over squared mean (Shazeer et al. 2017, arXiv 1701.06538);
         * ``max_violation``: max(n) / mean(n) - 1 (Wang et al. 2024, arXiv 2408.15664);
         * ``entropy``: -sum f log f, in nats; ``effective_experts``: its exponential;
-        * ``dead_experts``: number of experts without a token;
-        * ``below_threshold``: fraction of the tokens that have no eligible expert.
+        * ``dead_experts``: number of experts without a token.
 
         Where no token reached any expert, the figures of the load's shape are NaN.
     """
-    load = expert_load(record).to("cpu", torch.float64)
+    load = load_E.to("cpu", torch.float64)
     experts, total = len(load), float(load.sum())
     share = load / total
     rank = torch.arange(1, experts + 1, dtype=torch.float64)
@@ -44,7 +52,6 @@ def routing_statistics(record: RoutingRecord) -> dict[str, float]:
         "entropy": entropy,
         "effective_experts": math.exp(entropy),
         "dead_experts": float((load == 0).sum()),
-        "below_threshold": float(record.fallback_BN.double().mean()),
     }
 
 

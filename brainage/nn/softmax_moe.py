@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -77,9 +79,10 @@ class SoftmaxMoE(nn.Module):
         """
         logits_BNE = self.router(x_BND)
         noise_BNE = None
-        if self.training and self.noise_std > 0:
-            noise_BNE = torch.randn_like(logits_BNE) * (self.noise_std / logits_BNE.shape[-1])
-        record = self.select(logits_BNE, prior_NE, noise_BNE)
+        sigma = self.noise_std / logits_BNE.shape[-1]
+        if self.training and sigma > 0:
+            noise_BNE = torch.randn_like(logits_BNE) * sigma
+        record = replace(self.select(logits_BNE, prior_NE, noise_BNE), noise_std=sigma)
         if self.capacity_factor is not None:
             record = within_capacity(record, self.capacity_factor)
         x_TD = x_BND.flatten(0, 1)

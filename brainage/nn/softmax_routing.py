@@ -128,7 +128,14 @@ class SoftmaxTopK:
         if self.normalize_gates:
             total = gates_BNK.sum(dim=-1, keepdim=True)
             gates_BNK = gates_BNK / total.masked_fill(closed_BN[..., None], 1.0)
-        return RoutingRecord(logits_BNE, experts_BNK, gates_BNK, open_BNE, closed_BN)
+        return RoutingRecord(
+            logits_BNE,
+            experts_BNK,
+            gates_BNK,
+            open_BNE,
+            closed_BN,
+            None if prior_NE is None else open_BNE,
+        )
 
 
 def within_capacity(record: RoutingRecord, capacity_factor: float) -> RoutingRecord:

@@ -110,6 +110,53 @@ def test_an_unknown_router_is_refused() -> None:
         parse_recipe({"router": "best"}, ModelRecipe)
 
 
+@pytest.mark.parametrize(
+    "ablation", [{"orthogonalization": "qr"}, {"orthogonalization": "none"}, {"scores": "learned"}]
+)
+def test_ablations_of_a_recipe_reach_the_layer(ablation: dict[str, str]) -> None:
+    layer = make(**ablation).encoder.blocks[1].feed_forward
+    assert layer.experts.reading.orthogonalization == ablation.get("orthogonalization", "cayley")
+    assert layer.uses_context == ("scores" not in ablation)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"rank": 16, "dim": 16}, "rank"),
+        ({"dim": 8, "num_heads": 2}, "rank"),  # the default rank is 8
+        ({"router": "emoe", "rank": 17, "dim": 16}, "rank"),
+        ({"top_k": 0}, "top_k"),
+        ({"threshold": 1.0}, "threshold"),
+        ({"threshold": -1.1}, "threshold"),
+        ({"orthogonalization": "svd"}, "orthogonalization"),
+        ({"scores": "random"}, "scores"),
+        ({"scores": "learned", "router": "vmoe"}, "scores"),
+        ({"balancing": -0.1}, "balancing"),
+        ({"balancing": 0.01, "router": "soft"}, "balancing"),
+        ({"balancing": 0.01, "router": "dense"}, "balancing"),
+    ],
+)
+def test_a_bad_recipe_names_field_value_and_rule(settings: dict[str, object], field: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_recipe(settings, ModelRecipe)
+    assert error.value.field == field
+    assert error.value.value == settings.get(field, 8)
+    assert error.value.rule
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [({"rank": 6}, "rank"), ({"rank": 6, "coupling": "joint"}, "rank"), ({"top_k": 4}, "top_k")],
+)
+def test_settings_that_do_not_fit_the_number_of_experts_are_refused(
+    settings: dict[str, object], field: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        make(**settings)  # three experts of width 16
+    assert error.value.field == field
+    assert error.value.value == settings[field]
+
+
 def test_contributions_sum_to_the_age_under_bf16() -> None:
     model = make()
     with torch.autocast("cpu", torch.bfloat16):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from brainage.errors import ConfigError
-from brainage.nn import ERMoE, VisionTransformer, expert_load, score_balancing_loss
+from brainage.nn import ERMoE, VisionTransformer, balancing_loss, expert_load
 from brainage.nn.routers import eigenbasis_scores
 from brainage.nn.stiefel import OrthonormalFrames, orthonormality_error
 
@@ -104,7 +104,7 @@ def test_a_transformer_with_learned_logits_needs_no_attention_matrix(monkeypatch
 def test_the_balancing_loss_on_scores_reaches_the_bases_alone():
     layer = make_layer()
     _, record = layer(*make_tokens(), return_routing=True)
-    score_balancing_loss(record.scores_BNE).backward()
+    balancing_loss(record).backward()
     reached = {name for name, parameter in layer.named_parameters() if parameter.grad is not None}
     assert reached == {"experts.reading.weight_MDC"}
     assert layer.experts.reading.weight_MDC.grad.any()
