@@ -29,6 +29,60 @@ class Recipe(BaseModel):
 RecipeT = TypeVar("RecipeT", bound=Recipe)
 
 
+class QcLimit(Recipe):
+    """Range of a quality figure; ``null`` for no bound.
+
+    Attributes:
+        good: outside of it, the scan is used with a warning.
+        usable: outside of it, the scan is refused.
+    """
+
+    good: tuple[float | None, float | None]
+    usable: tuple[float | None, float | None]
+
+    @model_validator(mode="after")
+    def _nested(self) -> QcLimit:
+        low, high = (float("-inf") if ends[0] is None else ends[0] for ends in (self.usable, self.good))
+        if low > high:
+            raise ValueError("what is good must be usable: the lower bound of good is below that of usable")
+        low, high = (float("inf") if ends[1] is None else ends[1] for ends in (self.good, self.usable))
+        if low > high:
+            raise ValueError("what is good must be usable: the upper bound of good is above that of usable")
+        return self
+
+
+def _limit(good: tuple[float | None, float | None], usable: tuple[float | None, float | None]) -> QcLimit:
+    return QcLimit(good=good, usable=usable)
+
+
+class QcRecipe(Recipe):
+    """What makes a scan doubtful or unusable; ``null`` switches a limit off.
+
+    The figures are described in ``preprocess/qc.py``, ``quality_image.py`` and ``quality_mirror.py``; what
+    the limits rest on is in ``docs/quality_control.md``.
+    """
+
+    head_ncc: QcLimit | None = _limit((0.7, None), (0.5, None))
+    registration_ncc: QcLimit | None = _limit((0.45, None), (0.33, None))
+    brain_volume_ml: QcLimit | None = _limit((700, 2300), (300, 3500))
+    mask_in_template: QcLimit | None = _limit((0.75, None), (0.55, None))
+    template_covered: QcLimit | None = _limit((0.90, None), (0.6, None))
+    brain_in_view: QcLimit | None = _limit((0.97, None), (0.85, None))
+    cut_cm2: QcLimit | None = _limit((None, 15), (None, None))
+    empty_in_mask: QcLimit | None = _limit((None, 0.02), (None, 0.1))
+    scale: QcLimit | None = _limit((0.7, 2.2), (0.4, 3.5))
+    stretch: QcLimit | None = _limit((None, 1.4), (None, 2.0))
+    rotation_deg: QcLimit | None = _limit((None, 45), (None, None))
+    largest_voxel_mm: QcLimit | None = _limit((None, 3.0), (None, None))
+    grey_white_ratio: QcLimit | None = _limit((0.45, 0.85), (None, None))
+    cjv: QcLimit | None = _limit((None, 0.6), (None, None))
+    snr_wm: QcLimit | None = _limit((8, None), (None, None))
+    inu_range: QcLimit | None = _limit((None, 1.0), (None, None))
+    efc: QcLimit | None = _limit((None, 0.85), (None, None))
+    qi_1: QcLimit | None = _limit((None, 0.1), (None, None))
+    left_right: QcLimit | None = _limit((0, None), (None, None))
+
+
 class PreprocessRecipe(Recipe):
     """What may vary in preprocessing.
 
@@ -36,10 +90,12 @@ class PreprocessRecipe(Recipe):
         brain_extraction: ``auto`` strips heads and keeps the mask of stripped scans; ``always`` and
             ``never`` overrule the detection.
         n4_shrink_mm: voxel edge at which the bias field is estimated, mm.
+        qc: what makes a scan doubtful or unusable; it changes no volume.
     """
 
     brain_extraction: Literal["auto", "always", "never"] = "auto"
     n4_shrink_mm: float = Field(default=4.0, gt=0, le=10)
+    qc: QcRecipe = QcRecipe()
 
 
 class ModelRecipe(Recipe):
@@ -56,7 +112,8 @@ class ModelRecipe(Recipe):
         threshold, coupling, fallback: of ``ERMoE``.
         orthogonalization: map that keeps the bases of ``ermoe`` and ``emoe`` orthonormal; ``none`` leaves
             them free (ablation).
-        scores: what ``ermoe`` routes by: alignment with the experts' own bases, or learned logits (ablation).
+        scores: what ``ermoe`` routes by: alignment with the experts' own bases (the paper's cosine, or
+            ``aligned_energy``), or learned logits (ablation).
         balancing: weight of the balancing loss in training, averaged over the mixture blocks; 0 for none.
         context: what a token is compared with, see ``VisionTransformer``.
         prior: how the atlas limits regional experts: by weighting scores, by a hard mask, or not at all.
@@ -76,7 +133,7 @@ class ModelRecipe(Recipe):
     threshold: float = Field(default=0.0, ge=-1, lt=1)
     coupling: Literal["shared", "joint", "independent"] = "shared"
     orthogonalization: Literal["cayley", "qr", "none"] = "cayley"
-    scores: Literal["eigenbasis", "learned"] = "eigenbasis"
+    scores: Literal["eigenbasis", "aligned_energy", "learned"] = "eigenbasis"
     balancing: float = Field(default=0.0, ge=0)
     fallback: Literal["best", "skip"] = "best"
     context: Literal["attention_mean", "attention_output"] = "attention_mean"

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from brainage.errors import ConfigError
 from brainage.nn.dispatch import plan_routing
 from brainage.nn.experts import LowRankExperts, SharedBasisExperts
-from brainage.nn.routers import Fallback, ThresholdTopK, eigenbasis_scores
+from brainage.nn.routers import Fallback, ThresholdTopK, aligned_energy_scores, eigenbasis_scores
 from brainage.nn.routing import RoutingRecord
 from brainage.nn.softmax_routing import LinearRouter, SoftmaxTopK
 from brainage.nn.stiefel import Orthogonalization, check_routing_rank
 
 Coupling = Literal["shared", "joint", "independent"]
 COUPLINGS = ("shared", "joint", "independent")
-Scores = Literal["eigenbasis", "learned"]
-SCORES = ("eigenbasis", "learned")
+Scores = Literal["eigenbasis", "aligned_energy", "learned"]
+SCORES = ("eigenbasis", "aligned_energy", "learned")
 
 
 class ERMoE(nn.Module):
@@ -37,9 +37,11 @@ class ERMoE(nn.Module):
             ``"joint"`` (experts that see only their own block) or ``"independent"`` (separate bases).
         orthogonalization: ``"cayley"``, ``"qr"``, or the ablation ``"none"``, whose U and V are free.
         fallback: for tokens without an eligible expert, ``"best"`` expert alone or ``"skip"``.
-        scores: ``"eigenbasis"``, or the ablation ``"learned"``: the same experts, chosen by learned linear
-            logits, softmax and top-k with gates that sum to 1 (for ``top_k = 1`` the probability itself, or
-            the logits would not learn). Then context, threshold and fallback have no part.
+        scores: ``"eigenbasis"``, the paper's; ``"aligned_energy"``, which also weighs how much of the token
+            lies in a basis (:func:`~brainage.nn.routers.aligned_energy_scores`); or the ablation
+            ``"learned"``: the same experts, chosen by learned linear logits, softmax and top-k with gates
+            that sum to 1 (for ``top_k = 1`` the probability itself, or the logits would not learn). Then
+            context, threshold and fallback have no part.
 
     Raises:
         ConfigError: naming field, value and rule.
@@ -68,7 +70,8 @@ class ERMoE(nn.Module):
         check_routing_rank(num_experts, dim, rank, orthogonal_blocks=coupling != "independent")
         # Checked in either case, so that a bad threshold is an error also where it has no part.
         by_threshold = ThresholdTopK(num_experts, top_k, threshold, fallback)
-        self.uses_context = scores == "eigenbasis"
+        self.uses_context = scores != "learned"
+        self.score = aligned_energy_scores if scores == "aligned_energy" else eigenbasis_scores
         self.router = None if self.uses_context else LinearRouter(dim, num_experts)
         self.select: ThresholdTopK | SoftmaxTopK
         if self.uses_context:
@@ -115,7 +118,7 @@ class ERMoE(nn.Module):
         x_TD, context_TD = x_BND.flatten(0, 1), context_BND.flatten(0, 1)
         if self.router is None:
             coordinates, x_TER, context_TER = self.experts.project(x_TD, context_TD)
-            scores_BNE = eigenbasis_scores(x_TER, context_TER).unflatten(0, (batch, tokens))
+            scores_BNE = self.score(x_TER, context_TER).unflatten(0, (batch, tokens))
         else:
             coordinates, scores_BNE = self.experts.coordinates(x_TD), self.router(x_BND)
         record = self.select(scores_BNE, prior_NE)

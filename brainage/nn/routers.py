@@ -32,6 +32,22 @@ def eigenbasis_scores(tokens_BNER: Tensor, context_BNER: Tensor) -> Tensor:
     return (tokens * context).sum(dim=-1) / norms.clamp(min=1e-12)
 
 
+def aligned_energy_scores(tokens_BNER: Tensor, context_BNER: Tensor) -> Tensor:
+    """Share of an expert in the alignment of token and context: ``a_e = <V_e^T x, V_e^T c> / (|x| |c|)``.
+
+    Lengths are those within all experts' bases together, so that where these are orthogonal to each other the
+    scores sum to the cosine of token and context there. :func:`eigenbasis_scores` divides by the lengths
+    within each single basis instead, which hides how much of the token lies in it: an expert whose basis
+    holds next to nothing of the token can score highest. (B, N, E) in [-1, 1].
+
+    Computed in float32 or better; a token or context of norm 0 scores 0.
+    """
+    dtype = torch.promote_types(tokens_BNER.dtype, torch.float32)
+    tokens, context = tokens_BNER.to(dtype), context_BNER.to(dtype)
+    lengths = torch.linalg.vector_norm(tokens, dim=(-2, -1)) * torch.linalg.vector_norm(context, dim=(-2, -1))
+    return (tokens * context).sum(dim=-1) / lengths.clamp(min=1e-12).unsqueeze(-1)
+
+
 def check_prior(prior_NE: Tensor, shape_BNE: torch.Size) -> None:
     """Raise ConfigError unless the prior has the shape (N, E) or (B, N, E) of the scores."""
     if prior_NE.shape not in (shape_BNE, shape_BNE[1:]):
