@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
+from brainage.data.formats import is_volume, stem_of
 from brainage.errors import InputError
 
 logger = logging.getLogger("brainage")
 
-ENDINGS = (".nii.gz", ".nii")
 _ENTITY = re.compile(r"([a-zA-Z]+)-([a-zA-Z0-9+]+)")
 # Descriptions under which other pipelines store a stripped but otherwise unchanged scan.
 _DESCRIPTIONS = ("", "brain")
@@ -25,7 +25,7 @@ class Scan:
     """One T1w file.
 
     Attributes:
-        path: of the NIfTI file.
+        path: of its file; of a pair the header; of DICOM the folder, or one file of the series.
         participant_id: with its prefix, ``sub-01``.
         session_id: with its prefix, or empty.
         entities: of the BIDS name in its order: ``{"sub": "01", "acq": "mprage"}``.
@@ -58,13 +58,13 @@ def find_scans(bids_dir: str | PathLike[str]) -> tuple[list[Scan], list[Problem]
     folder = Path(bids_dir)
     if not folder.is_dir():
         raise InputError(folder, "no such folder", "a BIDS folder", "check the path")
-    paths = sorted({*folder.glob("sub-*/anat/*T1w.nii*"), *folder.glob("sub-*/ses-*/anat/*T1w.nii*")})
-    paths = [path for path in paths if path.name.endswith(ENDINGS) and not path.name.startswith(".")]
+    paths = {*folder.glob("sub-*/anat/*T1w.*"), *folder.glob("sub-*/ses-*/anat/*T1w.*")}
+    paths = {path for path in paths if is_volume(path)}
     scans: list[Scan] = []
     problems: list[Problem] = []
     seen: dict[str, Path] = {}
     # The compressed file of a pair comes first, so that it is the one that is used.
-    for path in sorted(paths, key=lambda path: (path.parent, _stem(path), -len(path.name))):
+    for path in sorted(paths, key=lambda path: (path.parent, stem_of(path), -len(path.name))):
         try:
             scan = _bids_scan(path)
             _check_folders(scan, folder)
@@ -103,7 +103,7 @@ def scan_of(path: str | PathLike[str]) -> Scan:
         InputError: another BIDS suffix than T1w, or no letter or digit to make an id of.
     """
     path = Path(path)
-    stem = _stem(path)
+    stem = stem_of(path)
     try:
         return _bids_scan(path)
     except InputError:
@@ -115,14 +115,17 @@ def scan_of(path: str | PathLike[str]) -> Scan:
     return Scan(path, f"sub-{label}", "", {"sub": label})
 
 
+def is_plain_scan(path: Path) -> bool:
+    """Whether a file may be a scan by its name: of no other BIDS suffix, and no derivative but a brain."""
+    head, _, suffix = stem_of(path).rpartition("_")
+    described = re.search(r"_desc-([a-zA-Z0-9]+)", f"_{head}")
+    return suffix not in _OTHER_SUFFIXES and (described[1] if described else "") in _DESCRIPTIONS
+
+
 def output_entities(entities: Mapping[str, str], keep_space: bool = False) -> str:
     """``sub-01_ses-1_acq-x``: the start of an output's name, without what the output says anew."""
     dropped = ("desc",) if keep_space else ("desc", "space", "res", "den")
     return "_".join(f"{key}-{label}" for key, label in entities.items() if key not in dropped)
-
-
-def _stem(path: Path) -> str:
-    return next((path.name.removesuffix(end) for end in ENDINGS if path.name.endswith(end)), path.stem)
 
 
 def _entities_of(text: str) -> dict[str, str]:
@@ -133,7 +136,7 @@ def _entities_of(text: str) -> dict[str, str]:
 
 
 def _bids_scan(path: Path) -> Scan:
-    head, _, suffix = _stem(path).rpartition("_")
+    head, _, suffix = stem_of(path).rpartition("_")
     entities = _entities_of(head)
     if not entities:
         raise InputError(

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from brainage.data.ages import ages_in_years
+from brainage.data.sessions import with_sessions
 from brainage.data.tables import MISSING, read_table, with_bids_ids
 from brainage.errors import InputError
 
 logger = logging.getLogger("brainage")
 
-MONTHS_PER_YEAR = 12
 OLDEST = 122.5  # years; the longest life on record
 
 _AGE_COLUMNS = ("age", "age_years", "age_at_scan")
@@ -28,9 +29,10 @@ def read_participants(path: str | PathLike[str]) -> pd.DataFrame:
     """Participants with their ages; what was assumed while reading is logged.
 
     Returns:
-        One row a participant (and session, where the file has sessions), with ``participant_id,
-        session_id, age, sex, site`` first: age in years, NaN where missing; the other three empty where
-        unknown. The file's other columns follow under lower-case names, as numbers where all are numbers.
+        One row a participant (and session, where the file or ``sub-*_sessions.tsv`` beside it have
+        sessions), with ``participant_id, session_id, age, sex, site`` first: age in years, NaN where
+        missing; the other three empty where unknown. The file's other columns follow under lower-case
+        names, as numbers where all are numbers.
 
     Raises:
         InputError: as ``parse_participants``.
@@ -44,11 +46,12 @@ def read_participants(path: str | PathLike[str]) -> pd.DataFrame:
 def parse_participants(path: str | PathLike[str]) -> tuple[pd.DataFrame, list[str]]:
     """The table of ``read_participants`` and notes on how it was read.
 
-    Months are converted where a column's name or the JSON sidecar says months.
+    Months are converted where a column's name or the JSON sidecar says months, and units beside a number
+    are minded (``ages_in_years``). A row costs only itself: one whose id would name a folder elsewhere is
+    left out, and a participant with two rows that differ has no age.
 
     Raises:
-        InputError: no such file, no id or age column, an age that cannot be years, an id that would name
-            a folder elsewhere, or an id given twice.
+        InputError: no such file, no id or age column, no usable row, or an age that cannot be years.
     """
     path = Path(path)
     raw = read_table(path)
@@ -60,20 +63,25 @@ def parse_participants(path: str | PathLike[str]) -> tuple[pd.DataFrame, list[st
             "a BIDS participants.tsv",
             "name the column of ids participant_id",
         )
-    raw = with_bids_ids(raw, path)
-    twice = raw.duplicated(["participant_id", "session_id"])
-    if twice.any():
-        row = raw.loc[twice].iloc[0]
-        who = " ".join(part for part in (row["participant_id"], row["session_id"]) if part)
-        raise InputError(
-            path, f"{who or 'no id'} in two rows", "one row for each participant", "keep the right row"
+    table, notes = people_of(raw, path)
+    table, more = with_sessions(table, path.parent)
+    return table, [*notes, *more]
+
+
+def people_of(raw: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The table of ``parse_participants``, without sessions of other files, from one of text cells.
+
+    Raises:
+        InputError: as there.
+    """
+    raw, notes = _usable_rows(with_bids_ids(raw, path), path)
+    years, more = _years(raw, path)
+    clash = raw.duplicated(["participant_id", "session_id"], keep=False)
+    for who in raw.loc[clash, ["participant_id", "session_id"]].drop_duplicates().itertuples(index=False):
+        notes.append(
+            f"{' '.join(filter(None, who))} stands in rows that differ, so the age counts as missing"
         )
-    for column in ("participant_id", "session_id"):
-        unsafe = raw.loc[raw[column].str.contains(r"[/\\]|\.\.", regex=True), column]
-        if not unsafe.empty:
-            found = f"{column} {unsafe.iloc[0]!r}"
-            raise InputError(path, found, "letters and digits, since ids name folders", "rename it")
-    years, notes = _ages_in_years(raw, path)
+    years = years.mask(clash)
     table = pd.DataFrame(
         {
             "participant_id": raw["participant_id"],
@@ -85,10 +93,31 @@ def parse_participants(path: str | PathLike[str]) -> tuple[pd.DataFrame, list[st
     )
     for name in raw.columns.difference(table.columns, sort=False):
         table[name] = _numbers_where_all_are(raw[name])
-    return table, notes
+    once = ~table.duplicated(["participant_id", "session_id"])
+    return table[once].reset_index(drop=True), [*notes, *more]
 
 
-def _ages_in_years(raw: pd.DataFrame, path: Path) -> tuple[pd.Series, list[str]]:
+def _usable_rows(raw: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Rows without those that are repeated as they are, have no id, or one that names a folder elsewhere."""
+    notes = []
+    unsafe = pd.Series(False, index=raw.index)
+    for column in ("participant_id", "session_id"):
+        odd = raw[column].str.contains(r"[/\\]|\.\.", regex=True)
+        notes += [
+            f"the row of {column} {value!r} is left out, since ids name folders: use letters and digits"
+            for value in raw.loc[odd, column]
+        ]
+        unsafe |= odd
+    nameless = raw["participant_id"].eq("")
+    if nameless.any():
+        notes.append(f"{int(nameless.sum())} rows without a participant_id are left out")
+    kept = raw[~unsafe & ~nameless].drop_duplicates()
+    if kept.empty:
+        raise InputError(path, "no usable row", "ids of letters and digits", "correct the ids")
+    return kept, notes
+
+
+def _years(raw: pd.DataFrame, path: Path) -> tuple[pd.Series, list[str]]:
     name = next((column for column in (*_AGE_COLUMNS, *_MONTH_COLUMNS) if column in raw), None)
     if name is None:
         raise InputError(
@@ -97,16 +126,9 @@ def _ages_in_years(raw: pd.DataFrame, path: Path) -> tuple[pd.Series, list[str]]
             "chronological ages in years",
             "add a column age",
         )
-    text = raw[name]
-    ages = pd.to_numeric(text, errors="coerce").astype(float)
-    notes = []
-    unreadable = int((ages.isna() & ~text.str.lower().isin(MISSING)).sum())
-    if unreadable:
-        notes.append(f"{unreadable} ages that are no plain number (such as 89+) count as missing")
-    units = _sidecar_units(path, name)
-    if name in _MONTH_COLUMNS or units.startswith("month"):
-        ages = ages / MONTHS_PER_YEAR
-        notes.append("ages converted from months to years")
+    in_months = name in _MONTH_COLUMNS or _sidecar_units(path, name).startswith("month")
+    ages, notes = ages_in_years(raw[name], in_months, raw["participant_id"])
+    # Not the row's own fault alone: of a column of months some pass for years.
     wrong = ages[ages.notna() & ~ages.between(0, OLDEST)]
     if not wrong.empty:
         who = raw.loc[wrong.index[0], "participant_id"]

@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib.metadata import version
 from os import PathLike
 from typing import Any
 
 import numpy as np
 from monai.transforms import Compose
 
-from brainage import __version__
 from brainage.anatomy.grid import MODEL_GRID, SPACE
 from brainage.config import PreprocessRecipe
 from brainage.data.cohort import Scan
+from brainage.data.formats import digest_of
 from brainage.errors import BrainageError, InputError
-from brainage.files import sha256_of
 from brainage.preprocess.brain_extraction import BrainExtractiond
 from brainage.preprocess.geometry import to_original
 from brainage.preprocess.load import LoadScand
@@ -31,6 +29,7 @@ from brainage.preprocess.outputs import (
     sidecar_of,
     write_outputs,
 )
+from brainage.preprocess.provenance import software_versions, steps_of
 from brainage.preprocess.qc import MeasureQualityd, judge
 from brainage.preprocess.registration import RegisterToTemplated
 from brainage.preprocess.resample import ResampleToModelGridd
@@ -96,15 +95,14 @@ def preprocess_scan(
     Raises:
         InputError: the scan cannot be used. ``QualityError`` if that is known only from the result.
     """
-    if not scan.path.is_file():
-        preprocess_chain(recipe).transforms[0]({"image": scan.path})  # says what is wrong
-    source, mark = sha256_of(scan.path), fingerprint(recipe)
+    source, mark = digest_of(scan.path), fingerprint(recipe)
     volume_path, _ = output_paths(scan, out_dir)
     if not force and is_done(scan, out_dir, mark, source):
         return read_preprocessed(volume_path)
     # From here on, what an earlier run left is out of date.
     sidecar_of(volume_path).unlink(missing_ok=True)
-    data = _run(preprocess_chain(recipe), scan)
+    chain = preprocess_chain(recipe)
+    data = _run(chain, scan)
     qc = {name: float(value) for name, value in data["qc"].items()}
     doubts, failures = judge(qc)
     if failures:
@@ -131,15 +129,10 @@ def preprocess_scan(
         "Fingerprint": mark,
         "ChainVersion": CHAIN_VERSION,
         "Recipe": recipe.model_dump(mode="json"),
+        "Steps": steps_of(chain.transforms),
         "SoftwareVersions": software_versions(),
     }
     return write_outputs(scan, out_dir, data["volume"][0].cpu().numpy(), mask, facts)
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of what computes the volumes."""
-    names = ("monai", "nibabel", "nilearn", "numpy", "scipy", "SimpleITK", "torch")
-    return {"brainage": __version__, **{name: version(name) for name in names}}
 
 
 def _run(chain: Compose, scan: Scan) -> dict[str, Any]:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
+import math
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import MapTransform
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
+from brainage.data.formats_reading import MOST_VOXELS, open_image, read_values
 from brainage.errors import InputError
 from brainage.preprocess.geometry import geometry_of, to_canonical
 
-MOST_VOXELS = 1024 * 1024 * 512
 MOST_NOT_FINITE = 0.01  # share of voxels; more than a few at a border means that something went wrong
 FEWEST_LEVELS = 12  # of intensity; label maps and masks have fewer
 TOP = 1000.0  # intensity that the 99.9th percentile is scaled to
@@ -60,10 +56,10 @@ def read_scan(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
         Intensities (X, Y, Z) float32 >= 0; voxel -> world RAS mm (4, 4); warnings.
 
     Raises:
-        InputError: missing, damaged, no NIfTI, not three-dimensional, colour or complex values, values
-            that are not finite, no contrast, or no trustworthy geometry (see ``geometry_of``).
+        InputError: missing, damaged, of no accepted format, not three-dimensional, colour or complex
+            values, values that are not finite, no contrast, or no trustworthy geometry (see ``geometry_of``).
     """
-    image = _open(path)
+    image = open_image(path)
     shape = tuple(int(size) for size in image.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -72,7 +68,7 @@ def read_scan(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
         raise InputError(
             path, f"a {len(shape)}-D image ({text})", "one 3-D volume", "extract the T1-weighted volume first"
         )
-    if not 0 < np.prod(shape, dtype=np.int64) <= MOST_VOXELS:
+    if not 0 < math.prod(shape) <= MOST_VOXELS:
         text = " x ".join(map(str, shape))
         raise InputError(
             path, f"{text} voxels", "a head at 0.3 to 6 mm", "check the header, or resample the scan"
@@ -82,57 +78,9 @@ def read_scan(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
         what = "complex numbers" if kind.kind == "c" else "colours (RGB)"
         raise InputError(path, what, "one real number a voxel", "give the T1-weighted magnitude image")
     affine, warnings = geometry_of(image, shape, path)
-    array = _values(image, shape, path)
+    array = read_values(image, shape, path)
     array, more = _usable_intensities(array, path)
     return array, affine, [*warnings, *more]
-
-
-def _open(path: Path) -> nib.Nifti1Image:
-    if path.is_symlink() and not path.exists():
-        raise InputError(
-            path, "a link to a file that is not here", "a NIfTI file", "fetch its content (datalad get)"
-        )
-    if not path.is_file():
-        raise InputError(path, "no such file", "a NIfTI file (.nii or .nii.gz)", "check the path")
-    if path.stat().st_size == 0:
-        raise InputError(path, "an empty file", "a NIfTI file", "copy it again from its source")
-    try:
-        image = nib.load(path)
-    except PermissionError as error:
-        raise InputError(path, "no permission to read it", "a readable file", "change its mode") from error
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, KeyError, zlib.error) as error:
-        raise InputError(
-            path,
-            "no readable NIfTI header",
-            "a NIfTI file (.nii or .nii.gz)",
-            "convert the scan with dcm2niix, or copy it again from its source",
-        ) from error
-    if not isinstance(image, nib.Nifti1Image):
-        raise InputError(
-            path,
-            f"a {type(image).__name__.removesuffix('Image')} file",
-            "a NIfTI file (.nii or .nii.gz)",
-            "convert it, for instance with mri_convert",
-        )
-    return image
-
-
-def _values(image: nib.Nifti1Image, shape: tuple[int, ...], path: Path) -> np.ndarray:
-    try:
-        if path.suffix.lower() == ".gz":
-            # nibabel stops reading before the checksum at the end.
-            with gzip.open(path) as stream:
-                while stream.read(1 << 24):
-                    pass
-        with np.errstate(all="ignore"):
-            return np.asarray(image.dataobj).astype(np.float32).reshape(shape)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise InputError(
-            path,
-            "fewer data than its header promises, or damaged ones",
-            "a whole file",
-            "copy it again from its source",
-        ) from error
 
 
 def _usable_intensities(array: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:

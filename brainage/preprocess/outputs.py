@@ -17,9 +17,11 @@ from brainage.anatomy.grid import MODEL_GRID, SPACE
 from brainage.data.cohort import Scan, output_entities
 from brainage.errors import InputError
 from brainage.files import replacing, sha256_of, write_json
+from brainage.preprocess.provenance import same_software, write_itk_affine
 
 VOLUME_END = f"_space-{SPACE}_res-2_desc-preproc_T1w"
 MASK_END = "_desc-brain_mask"
+TRANSFORM_END = f"_from-T1w_to-{SPACE}_mode-image_xfm"
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +97,13 @@ def output_paths(scan: Scan, out_dir: str | PathLike[str]) -> tuple[Path, Path]:
     return folder / "anat" / f"{name}{VOLUME_END}.nii.gz", folder / "anat" / f"{mask_name}{MASK_END}.nii.gz"
 
 
+def transform_of_volume(volume_path: Path) -> Path:
+    """The ITK affine beside a volume, from the scan to the template."""
+    return volume_path.with_name(
+        volume_path.name.removesuffix(f"{VOLUME_END}.nii.gz") + f"{TRANSFORM_END}.txt"
+    )
+
+
 def sidecar_of(volume_path: Path) -> Path:
     """The JSON file beside a volume."""
     return volume_path.with_name(volume_path.name.removesuffix(".nii.gz") + ".json")
@@ -122,7 +131,7 @@ def write_outputs(
     mask: np.ndarray,
     facts: Mapping[str, Any],
 ) -> PreprocessedScan:
-    """Write mask, volume and, last, the sidecar, without which the others count for nothing.
+    """Write mask, volume, affine and, last, the sidecar, without which the others count for nothing.
 
     Args:
         scan: where it came from.
@@ -147,10 +156,17 @@ def write_outputs(
         image.header["descrip"] = f"brainage {__version__}".encode("ascii")
         with replacing(path) as partial:
             nib.save(image, partial)
+    transform_path = transform_of_volume(volume_path)
+    with replacing(transform_path) as partial:
+        write_itk_affine(partial, np.asarray(facts["NativeToMNI"]))
+    mask_facts = {"Type": "Brain", "RawSources": facts.get("Sources", []), "Stripped": facts["Stripped"]}
+    write_json(sidecar_of(mask_path), mask_facts)
     own = {
         "Mask": mask_path.name,
+        "Transform": transform_path.name,
         "VolumeSHA256": sha256_of(volume_path),
         "MaskSHA256": sha256_of(mask_path),
+        "TransformSHA256": sha256_of(transform_path),
     }
     ids = {"ParticipantId": scan.participant_id, "SessionId": scan.session_id}
     write_json(sidecar, {**ids, **facts, **own})
@@ -210,7 +226,7 @@ def read_sidecar(volume_path: Path) -> dict[str, Any]:
 
 
 def is_done(scan: Scan, out_dir: str | PathLike[str], fingerprint: str, source_sha256: str) -> bool:
-    """Whether a scan's outputs are whole and came from this file by this preprocessing."""
+    """Whether a scan's outputs are whole and came from this file by this preprocessing and software."""
     volume_path, mask_path = output_paths(scan, out_dir)
     try:
         facts = read_sidecar(volume_path)
@@ -220,6 +236,8 @@ def is_done(scan: Scan, out_dir: str | PathLike[str], fingerprint: str, source_s
             and facts["SourceSHA256"] == source_sha256
             and facts["VolumeSHA256"] == sha256_of(volume_path)
             and facts["MaskSHA256"] == sha256_of(mask_path)
+            and facts["TransformSHA256"] == sha256_of(transform_of_volume(volume_path))
+            and same_software(facts["SoftwareVersions"])
         )
     except (InputError, KeyError, OSError):
         return False

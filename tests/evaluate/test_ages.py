@@ -92,7 +92,6 @@ def test_a_censored_age_is_missing_and_said(cohort):
 @pytest.mark.parametrize(
     ("ages", "people", "said"),
     [
-        (TWO, "participant_id age\nsub-01 30\nsub-01 31\n", "sub-01 in two rows"),
         (TWO, "participant_id group\nsub-01 a\n", "no column age"),
         (TWO, "subject age\nsub-01 30\n", "no column participant_id"),
         (TWO, "participant_id age\nsub-98 30\nsub-99 70\n", "none has both a prediction and an age"),

@@ -1,3 +1,4 @@
+import gzip
 import re
 from pathlib import Path
 
@@ -43,13 +44,13 @@ def test_a_good_scan_is_scaled_and_placed(save, noise):
 
 def test_missing_empty_and_foreign_files(tmp_path):
     refused(tmp_path / "no.nii.gz", "no such file")
-    refused(tmp_path, "no such file")
+    refused(tmp_path, "no readable DICOM image")
     empty = tmp_path / "empty.nii.gz"
     empty.touch()
     refused(empty, "an empty file")
     for name in ("text.nii", "text.nii.gz", "text.txt"):
         (tmp_path / name).write_text("not an image" * 100)
-        refused(tmp_path / name, "no readable NIfTI header")
+        refused(tmp_path / name, "no readable header")
 
 
 def test_a_broken_link_says_so(tmp_path):
@@ -59,9 +60,94 @@ def test_a_broken_link_says_so(tmp_path):
 
 
 def test_other_formats_are_named(tmp_path, noise):
-    path = tmp_path / "scan.mgz"
-    nib.save(nib.MGHImage(noise, np.diag([2, 2, 2, 1])), path)
-    refused(path, "a MGH file")
+    path = tmp_path / "scan.mnc"
+    path.write_bytes(b"CDF\x01" + bytes(2000))
+    refused(path, "no readable header")
+
+
+def test_a_freesurfer_volume(tmp_path, noise):
+    affine = np.array([[-2, 0, 0, 40], [0, 0, 2, -60], [0, -2, 0, 50], [0, 0, 0, 1.0]])
+    path = tmp_path / "T1.mgz"
+    image = nib.MGHImage(np.tile(noise, (2, 1, 1)), affine)
+    nib.save(image, path)
+    array, found, warnings = read_scan(path)
+    np.testing.assert_allclose(found, affine, atol=1e-4)
+    np.testing.assert_allclose(array / array.max(), np.tile(noise, (2, 1, 1)) / noise.max(), rtol=1e-5)
+    assert warnings == []
+    image.header["goodRASFlag"] = 0
+    nib.save(image, path)
+    refused(path, "no orientation")
+
+
+@pytest.mark.parametrize(("code", "axes"), [(0, "LAS"), (1, "LSA"), (2, "ASL")])
+def test_an_analyze_pair_says_that_its_sides_are_a_guess(tmp_path, noise, code, axes):
+    path = tmp_path / "scan.hdr"
+    image = nib.AnalyzeImage((noise * 10).astype(np.int16), None)
+    image.header.set_zooms((2, 3, 2))
+    nib.save(image, path)
+    raw = bytearray(path.read_bytes())
+    raw[252] = code
+    path.write_bytes(raw)
+    for name in ("scan.hdr", "scan.img"):
+        array, affine, warnings = read_scan(tmp_path / name)
+        assert array.shape == noise.shape
+        assert "".join(nib.aff2axcodes(affine)) == axes
+        assert sorted(np.abs(affine[:3, :3]).max(axis=0)) == [2, 2, 3]
+        np.testing.assert_allclose(affine @ [24.5, 29.5, 24.5, 1], [0, 0, 0, 1], atol=1e-4)
+        assert len(warnings) == 1
+        assert f"taken as {axes}; left and right may be swapped" in warnings[0]
+    raw[252] = 4
+    path.write_bytes(raw)
+    refused(path, "orientation code 4")
+    (tmp_path / "scan.img").unlink()
+    refused(path, r"without its \.img file")
+
+
+def test_an_spm_pair_with_its_mat_file(tmp_path, noise):
+    affine = np.array([[0, 0, 2, -50], [2, 0, 0, -60], [0, 2, 0, -40], [0, 0, 0, 1.0]])
+    path = tmp_path / "scan.hdr"
+    nib.save(nib.Spm2AnalyzeImage((noise * 10).astype(np.int16), affine), path)
+    assert path.with_suffix(".mat").is_file()
+    _, found, warnings = read_scan(path)
+    np.testing.assert_allclose(found, affine, atol=1e-4)
+    assert warnings == []
+
+
+def test_a_nifti_pair(tmp_path, noise):
+    path = tmp_path / "scan.hdr"
+    image = nib.Nifti1Pair(noise, np.diag([2.0, 2, 2, 1]))
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+    _, affine, warnings = read_scan(path)
+    np.testing.assert_allclose(affine, np.diag([2.0, 2, 2, 1]))
+    assert warnings == []
+
+
+def test_a_gzip_bomb_is_not_unpacked(save, noise, monkeypatch):
+    monkeypatch.setattr("brainage.data.formats_reading.MOST_EXTRA", 1 << 20)
+    path = save(noise)
+    with gzip.open(path, "ab", compresslevel=1) as stream:
+        for _ in range(40):
+            stream.write(bytes(1 << 20))
+    refused(path, "more than .* MB of data where its header promises 0 MB")
+
+
+def test_a_header_extension_of_gigabytes_is_not_read(save, noise):
+    path = save(noise, name="sub-01_T1w.nii")
+    content = bytearray(path.read_bytes())
+    content[108:112] = np.array([3e9], "<f4").tobytes()  # vox_offset
+    path.write_bytes(content)
+    refused(path, r"begin at byte 3e\+09")
+
+
+def test_dimensions_that_overflow_are_refused(tmp_path):
+    header = nib.Nifti2Header()
+    header.set_data_dtype(np.int16)
+    header["dim"] = [3, 2**32, 2**32, 1, 1, 1, 1, 1]
+    header["vox_offset"] = 544
+    path = tmp_path / "sub-01_T1w.nii"
+    path.write_bytes(header.binaryblock + bytes(1000))
+    refused(path, "4294967296 x 4294967296 x 1 voxels")
 
 
 @pytest.mark.parametrize("kept", [100, 2_000, 0.5, 0.98])

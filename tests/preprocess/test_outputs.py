@@ -16,10 +16,12 @@ from brainage.preprocess.outputs import (
     sidecar_of,
     write_outputs,
 )
+from brainage.preprocess.provenance import software_versions
 
 SCAN = scan_of("sub-01/ses-1/anat/sub-01_ses-1_acq-x_T1w.nii.gz")
 NATIVE = np.diag([-1.5, 1.5, 2.0, 1.0])
 FACTS = {
+    "SoftwareVersions": software_versions(),
     "SourceSHA256": "abc",
     "Fingerprint": "123",
     "Stripped": True,
@@ -52,7 +54,9 @@ def test_names_and_content(tmp_path, written, volume, mask):
     folder = tmp_path / "sub-01" / "ses-1" / "anat"
     start = "sub-01_ses-1_acq-x_"
     assert sorted(path.name for path in folder.iterdir()) == [
+        f"{start}desc-brain_mask.json",
         f"{start}desc-brain_mask.nii.gz",
+        f"{start}from-T1w_to-MNI152NLin2009aSym_mode-image_xfm.txt",
         f"{start}space-MNI152NLin2009aSym_res-2_desc-preproc_T1w.json",
         f"{start}space-MNI152NLin2009aSym_res-2_desc-preproc_T1w.nii.gz",
     ]
