@@ -36,7 +36,7 @@ from brainage.preprocess.resample import ResampleToModelGridd
 
 # Raise it whenever a change anywhere in the chain changes its volumes: models and volumes of another
 # version are told apart by it.
-CHAIN_VERSION = 1
+CHAIN_VERSION = 2
 
 
 class QualityError(InputError):

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
 import numpy as np
 import SimpleITK as sitk
 import torch
@@ -11,6 +17,9 @@ from brainage.anatomy.grid import MODEL_GRID
 
 # ITK's world grows to the left and back, NIfTI's to the right and front.
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+ArgumentT = TypeVar("ArgumentT")
+ResultT = TypeVar("ResultT")
 
 
 def image_from_array(array: np.ndarray, affine: np.ndarray) -> sitk.Image:
@@ -43,3 +52,43 @@ def image_from_tensor(tensor: MetaTensor) -> sitk.Image:
 def tensor_like(array: np.ndarray, reference: MetaTensor) -> MetaTensor:
     """An (X, Y, Z) array as a (1, X, Y, Z) MetaTensor on the grid of ``reference``."""
     return MetaTensor(torch.from_numpy(np.ascontiguousarray(array))[None], affine=reference.affine.clone())
+
+
+class _ThreadLimit:
+    """ITK has one number of threads for the process: the first user sets it to 1, the last one resets it."""
+
+    def __init__(self) -> None:
+        self.lock, self.users, self.before = threading.Lock(), 0, 1
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self.lock:
+            if not self.users:
+                self.before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+                sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+            self.users += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.users -= 1
+                if not self.users:
+                    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(self.before)
+
+
+# For filters that sum over voxels, each thread its share: their last digits depend on the number of threads,
+# and an optimiser makes that visible. Filters that treat voxels one by one need no such care.
+one_thread = _ThreadLimit()
+
+
+def in_parallel(function: Callable[[ArgumentT], ResultT], items: Iterable[ArgumentT]) -> list[ResultT]:
+    """``function`` of each item, in their order, in as many Python threads as ITK may use.
+
+    ITK releases Python's lock while it computes. Unlike ITK's own threads these do not share a sum, so that
+    the results do not depend on their number.
+    """
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    if threads == 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, items))
