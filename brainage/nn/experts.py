@@ -9,12 +9,14 @@ default weights, so that an expert's output begins at the scale of a default den
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from brainage.nn.cayley import CayleyProduct, MatrixProduct
 from brainage.nn.dispatch import DispatchPlan, combine, gather_projections, gather_tokens
 from brainage.nn.stiefel import Orthogonalization, OrthonormalFrames, StiefelBasis, split_columns
 
@@ -45,22 +47,28 @@ class HiddenFactors(nn.Module):
 
     def forward(self, coordinates_SC: Tensor, sizes_E: tuple[int, ...]) -> list[Tensor]:
         """``diag(s2) V2^T gelu(U1 diag(s1) z + b1)`` for the contiguous slice of each expert."""
-        first_EHC, second_EHC = self.first_left(), self.second_right()
-        if self.transposed:
-            first_EHC, second_EHC = first_EHC.mT, second_EHC.mT
-        first_EHC = first_EHC * self.first_spectrum_EC.unsqueeze(1)
-        second_ECH = (second_EHC * self.second_spectrum_EC.unsqueeze(1)).mT
+        rows = sum(sizes_E) // len(sizes_E)
+        outputs = []
         # Empty slices are computed too: they cost nothing and give their expert a gradient of exactly zero.
-        return [
-            F.linear(F.gelu(F.linear(z, first, bias)), second)
-            for z, first, bias, second in zip(
-                coordinates_SC.split(sizes_E),
-                first_EHC.unbind(),
-                self.bias_EH.unbind(),
-                second_ECH.unbind(),
-                strict=True,
-            )
-        ]
+        for z, first_spectrum, first, bias, second, second_spectrum in zip(
+            coordinates_SC.split(sizes_E),
+            self.first_spectrum_EC.unbind(),
+            self._products(self.first_left, rows),
+            self.bias_EH.unbind(),
+            self._products(self.second_right, rows),
+            self.second_spectrum_EC.unbind(),
+            strict=True,
+        ):
+            # Spectra scale the rows of data, which are fewer than those of the weights.
+            inner = [F.gelu(piece) for piece in first.expand(z * first_spectrum, bias)]
+            outputs.append(second.reduce(inner) * second_spectrum)
+        return outputs
+
+    def _products(self, frames: OrthonormalFrames, rows: int) -> Sequence[MatrixProduct | CayleyProduct]:
+        """Products with (H, C) of each expert, cheapest for about ``rows`` rows of data an expert."""
+        if self.transposed:
+            return [MatrixProduct(frame_HC) for frame_HC in frames().mT.unbind()]
+        return frames.products(rows)
 
 
 class SharedBasisExperts(nn.Module):

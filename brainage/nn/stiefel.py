@@ -2,12 +2,7 @@
 
 Two maps from free parameters to the Stiefel manifold:
 
-* ``cayley``: the thin Cayley map. With ``A`` the top C x C block of the parameter, ``L`` its strict lower
-  triangle, ``S = L - L^T`` and ``B`` the rows below, let ``M = I + S + B^T B`` and ``Y = M^-1 start``. Then
-  ``Q = [2 Y - start; -2 B Y]`` has orthonormal columns for every parameter, at the cost of a C x C system.
-  ``start`` is a fixed orthogonal matrix, the polar factor of the top block of the frame that was loaded, so
-  training begins at ``S = 0`` and ``B^T B <= I``, where ``M`` is best conditioned. For a square Q this is the
-  Cayley map times a fixed orthogonal start. (Cayley 1846; Wen & Yin 2013, doi:10.1007/s10107-012-0584-1.)
+* ``cayley``: the thin Cayley map (:mod:`brainage.nn.cayley`).
 * ``qr``: Gram-Schmidt as a Householder QR whose signs are fixed by ``diag(R) > 0``, which makes it unique and
   smooth on matrices of full rank.
 
@@ -20,41 +15,25 @@ dict may be stored in half precision: a ``start`` that was rounded is made ortho
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from brainage.errors import ConfigError
+from brainage.nn.cayley import (
+    CayleyProduct,
+    MatrixProduct,
+    cayley_factors,
+    cayley_frame,
+    inverse_cayley_frame,
+)
 
 Orthogonalization = Literal["cayley", "qr", "none"]
 ORTHOGONALIZATIONS = ("cayley", "qr", "none")
-
-
-def cayley_frame(weight_MDC: Tensor, start_MCC: Tensor) -> Tensor:
-    """Thin Cayley map, (M, D, C) free parameters and (M, C, C) orthogonal starts to (M, D, C) frames."""
-    columns = weight_MDC.shape[-1]
-    lower = weight_MDC[:, :columns].tril(-1)
-    below = weight_MDC[:, columns:]
-    identity = torch.eye(columns, dtype=weight_MDC.dtype, device=weight_MDC.device)
-    half = torch.linalg.solve(identity + lower - lower.mT + below.mT @ below, start_MCC)
-    return torch.cat((2 * half - start_MCC, -2 * below @ half), dim=1)
-
-
-def inverse_cayley_frame(frame_MDC: Tensor) -> tuple[Tensor, Tensor]:
-    """Closed-form inverse of :func:`cayley_frame`: (M, D, C) frames to (weight_MDC, start_MCC).
-
-    The top block is split into its polar factors ``P start`` (P symmetric, no eigenvalue below 0), so that
-    ``I + P`` can always be inverted; the skew part is then 0 and ``B = -Q2 start^T (I + P)^-1``.
-    """
-    columns = frame_MDC.shape[-1]
-    top, below = frame_MDC[:, :columns], frame_MDC[:, columns:]
-    left, singular, right_t = torch.linalg.svd(top)
-    start = left @ right_t
-    identity = torch.eye(columns, dtype=frame_MDC.dtype, device=frame_MDC.device)
-    symmetric = (left * singular.unsqueeze(-2)) @ left.mT
-    lower_rows = -torch.linalg.solve(identity + symmetric, below @ start.mT, left=False)
-    return torch.cat((torch.zeros_like(top), lower_rows), dim=1), start
+SMALLEST_FACTORED = 96
+"""Columns from which on products with the factors of a frame can be cheaper than writing it out."""
 
 
 def qr_frame(matrix_MDC: Tensor) -> Tensor:
@@ -101,6 +80,7 @@ class OrthonormalFrames(nn.Module):
         if count < 1:
             raise ConfigError("count", count, "must be at least 1")
         self.orthogonalization = orthogonalization
+        self._kept: tuple[object, Tensor] | None = None
         self.weight_MDC = nn.Parameter(torch.empty(count, dim, columns))
         if orthogonalization == "cayley":
             self.register_buffer("start_MCC", torch.empty(count, columns, columns))
@@ -131,11 +111,51 @@ class OrthonormalFrames(nn.Module):
                 self.weight_MDC.copy_(frames)
 
     def forward(self) -> Tensor:
-        """The frames (M, D, C), in float32 or in the parameter's own dtype where that is wider."""
+        """The frames (M, D, C), in float32 or in the parameter's own dtype where that is wider.
+
+        In eval mode without gradients they are kept and given again until a parameter changes, so do not
+        write into them. A change that autograd does not count (through ``.data``) is seen only after
+        :meth:`train` or :meth:`eval` was called.
+        """
+        inference = not self.training and not torch.is_grad_enabled()
+        if not inference or self.weight_MDC.is_inference() or torch.compiler.is_compiling():
+            return self._frames()
+        tensors = (self.weight_MDC, *self.buffers())
+        key = tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in tensors)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = key, self._frames()
+        return self._kept[1]
+
+    def products(self, rows: int) -> Sequence[MatrixProduct | CayleyProduct]:
+        """Products with each of the frames, in the cheaper way for about ``rows`` rows of data each."""
+        inference = not self.training and not torch.is_grad_enabled()
+        small = self.weight_MDC.shape[2] < SMALLEST_FACTORED
+        if self.orthogonalization != "cayley" or inference or small or rows > self.weight_MDC.shape[1]:
+            return [MatrixProduct(frame) for frame in self().unbind()]
+        dtype = torch.promote_types(self.weight_MDC.dtype, torch.float32)
+        weight, start = self.weight_MDC.to(dtype), self.start_MCC.to(dtype)
+        with torch.autocast(weight.device.type, enabled=False):
+            below, half_system = cayley_factors(weight.to(self._exact_dtype()))
+        factors = (below.to(dtype), half_system.to(dtype), start)
+        return [CayleyProduct(*factor) for factor in zip(*(part.unbind() for part in factors), strict=True)]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, and forget the frames that were kept."""
+        self._kept = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles are made without the frames that were kept."""
+        return self.__dict__ | {"_kept": None}
+
+    def _exact_dtype(self) -> torch.dtype:
         dtype = torch.promote_types(self.weight_MDC.dtype, torch.float32)
         # A global setting may let float32 products run in TF32 or bfloat16; float64 is never reduced.
-        exact = torch.get_float32_matmul_precision() == "highest"
-        weight = self.weight_MDC.to(dtype if exact else torch.float64)
+        return dtype if torch.get_float32_matmul_precision() == "highest" else torch.float64
+
+    def _frames(self) -> Tensor:
+        weight = self.weight_MDC.to(self._exact_dtype())
+        dtype = torch.promote_types(self.weight_MDC.dtype, torch.float32)
         with torch.autocast(weight.device.type, enabled=False):
             if self.orthogonalization == "cayley":
                 return cayley_frame(weight, self.start_MCC.to(weight.dtype)).to(dtype)

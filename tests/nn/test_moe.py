@@ -96,6 +96,41 @@ def test_output_and_every_gradient_equal_the_token_loop(coupling, orthogonalizat
         torch.testing.assert_close(gradient, expected_gradient)
 
 
+def factor_every_frame(monkeypatch):
+    monkeypatch.setattr("brainage.nn.stiefel.SMALLEST_FACTORED", 1)
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+@pytest.mark.parametrize("hidden", [31, 29, 13])
+def test_products_with_factors_equal_the_token_loop(coupling, hidden, monkeypatch):
+    layer = make_layer(coupling, hidden=hidden, threshold=0.3)
+    x, context = make_tokens()
+    inputs = [x, context, *layer.parameters()]
+    expected = token_loop(layer, x, context)
+    weight = torch.randn_like(expected)
+    expected_gradients = torch.autograd.grad((expected * weight).sum(), inputs)
+    factor_every_frame(monkeypatch)
+    y = layer(x, context)
+    torch.testing.assert_close(y, expected)
+    for gradient, other in zip(
+        torch.autograd.grad((y * weight).sum(), inputs), expected_gradients, strict=True
+    ):
+        torch.testing.assert_close(gradient, other)
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_evaluation_with_kept_frames_equals_training(coupling, monkeypatch):
+    factor_every_frame(monkeypatch)
+    layer = make_layer(coupling)
+    x, context = make_tokens()
+    expected = layer(x, context)
+    layer.eval()
+    with torch.no_grad():
+        first, again = layer(x, context), layer(x, context)
+    torch.testing.assert_close(first, expected)
+    assert torch.equal(first, again)
+
+
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_gradcheck(coupling):
     layer = make_layer(coupling, dim=7, experts=3, rank=2, hidden=9)
@@ -190,8 +225,11 @@ def test_relabelling_experts_changes_only_the_labels(coupling):
     torch.testing.assert_close(relabelled_record.gates_BNE, record.gates_BNE[..., order])
 
 
+@pytest.mark.parametrize("products", ["with matrices", "with factors"])
 @pytest.mark.parametrize("coupling", COUPLINGS)
-def test_an_expert_without_tokens_has_a_gradient_of_zero(coupling):
+def test_an_expert_without_tokens_has_a_gradient_of_zero(coupling, products, monkeypatch):
+    if products == "with factors":
+        factor_every_frame(monkeypatch)
     layer = make_layer(coupling)
     prior = torch.ones(30, 7)
     prior[:, 3] = 0
@@ -228,12 +266,14 @@ def test_all_tokens_below_the_threshold_are_skipped(coupling):
     assert all(not gradient.any() for gradient in gradients)
 
 
-@pytest.mark.parametrize("multiple", ["exact slices", "padded slices"])
+@pytest.mark.parametrize("multiple", ["exact slices", "padded slices", "factored"])
 @pytest.mark.parametrize("fallback", ["best", "skip"])
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_nan_in_one_token_stays_there(coupling, fallback, multiple, monkeypatch):
     if multiple == "padded slices":
         monkeypatch.setattr("brainage.nn.dispatch._slice_multiple", lambda *_: 8)
+    elif multiple == "factored":
+        factor_every_frame(monkeypatch)
     layer = make_layer(coupling, fallback=fallback)
     x, context = make_tokens(batch=2, tokens=20)
     expected = layer(x, context)
@@ -277,8 +317,11 @@ def test_bases_stay_orthonormal_for_a_thousand_steps(coupling, orthogonalization
             assert orthonormality_error(module()) < 1e-5
 
 
+@pytest.mark.parametrize("products", ["with matrices", "with factors"])
 @pytest.mark.parametrize("coupling", COUPLINGS)
-def test_autocast_stays_close_to_full_precision(coupling):
+def test_autocast_stays_close_to_full_precision(coupling, products, monkeypatch):
+    if products == "with factors":
+        factor_every_frame(monkeypatch)
     layer = make_layer(coupling).float()
     x, context = (tensor.detach().float() for tensor in make_tokens(tokens=300))
     expected, expected_record = layer(x, context, return_routing=True)
@@ -293,8 +336,11 @@ def test_autocast_stays_close_to_full_precision(coupling):
     assert (y - expected)[same].abs().median() < 0.01 * expected.abs().mean()
 
 
+@pytest.mark.parametrize("products", ["with matrices", "with factors"])
 @pytest.mark.parametrize("coupling", COUPLINGS)
-def test_forward_and_backward_are_deterministic(coupling):
+def test_forward_and_backward_are_deterministic(coupling, products, monkeypatch):
+    if products == "with factors":
+        factor_every_frame(monkeypatch)
     layer = make_layer(coupling).float()
     x, context = (tensor.detach().float().requires_grad_() for tensor in make_tokens(batch=2))
     runs = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 
 from brainage.errors import ConfigError
 from brainage.nn import StiefelBasis
-from brainage.nn.stiefel import OrthonormalFrames, cayley_frame, orthonormality_error, qr_frame
+from brainage.nn.cayley import cayley_frame
+from brainage.nn.stiefel import OrthonormalFrames, orthonormality_error, qr_frame
 
 
 def test_cayley_of_a_plane_rotation_by_hand():
@@ -164,3 +167,57 @@ def test_bad_configuration_is_refused_with_the_reason(arguments, field, reason):
     with pytest.raises(ConfigError, match=reason) as error:
         StiefelBasis(*arguments)
     assert error.value.field == field
+
+
+def kept(frames):
+    frames.eval()
+    with torch.no_grad():
+        return frames()
+
+
+def test_frames_are_kept_in_evaluation_until_a_parameter_changes():
+    frames = OrthonormalFrames(2, 6, 3)
+    first = kept(frames)
+    with torch.no_grad():
+        assert frames() is first
+        frames.weight_MDC.mul_(1.5)
+        changed = frames()
+    assert (changed - first).abs().max() > 0.01
+    torch.testing.assert_close(changed, frames())  # with gradients they are computed anew
+    frames.load_state_dict(OrthonormalFrames(2, 6, 3).state_dict())
+    with torch.no_grad():
+        assert (frames() - changed).abs().max() > 0.01
+
+
+def test_frames_are_not_kept_in_training_nor_with_gradients():
+    frames = OrthonormalFrames(2, 6, 3)
+    assert frames().requires_grad
+    with torch.no_grad():
+        assert frames() is not frames()
+    frames.eval()
+    assert frames().requires_grad
+    assert frames() is not frames()
+
+
+def test_a_change_that_autograd_does_not_count_is_seen_after_eval():
+    frames = OrthonormalFrames(2, 6, 3)
+    first = kept(frames)
+    frames.weight_MDC.data.mul_(1.5)
+    assert (kept(frames) - first).abs().max() > 0.01
+
+
+def test_copies_of_a_module_keep_frames_of_their_own():
+    frames = OrthonormalFrames(2, 6, 3)
+    first = kept(frames)
+    twin = copy.deepcopy(frames)
+    with torch.no_grad():
+        twin.weight_MDC.mul_(1.5)
+        assert (twin() - first).abs().max() > 0.01
+        assert frames() is first
+    assert "_kept" not in frames.state_dict()
+
+
+def test_frames_made_in_inference_mode():
+    with torch.inference_mode():
+        frames = OrthonormalFrames(2, 6, 3).eval()
+        torch.testing.assert_close(frames(), frames())

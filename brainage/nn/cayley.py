@@ -1,0 +1,130 @@
+"""The thin Cayley map, its inverse, and products with a frame that is never written out.
+
+With ``A`` the top C x C block of the parameter, ``L`` its strict lower triangle, ``S = L - L^T`` and ``B``
+the rows below, let ``M = I + S + B^T B`` and ``Y = M^-1 start``. Then ``Q = [2 Y - start; -2 B Y]`` has
+orthonormal columns for every parameter, at the cost of a C x C system. ``start`` is a fixed orthogonal
+matrix, the polar factor of the top block of the frame that was loaded, so training begins at ``S = 0`` and
+``B^T B <= I``, where ``M`` is best conditioned. For a square Q this is the Cayley map times a fixed
+orthogonal start. (Cayley 1846; Wen & Yin 2013, doi:10.1007/s10107-012-0584-1.)
+
+Symbols beside those of the package: M matrices of D rows and C columns, n rows of data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class _CayleyFactors(torch.autograd.Function):
+    """``B`` and ``M / 2``, with one gradient for both.
+
+    Autograd would make two products for that of ``B^T B`` and add up three tensors as large as the parameter.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight_MDC: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(weight_MDC)
+        columns = weight_MDC.shape[-1]
+        lower, below = weight_MDC[:, :columns].tril(-1), weight_MDC[:, columns:]
+        half_system = torch.baddbmm(lower - lower.mT, below.mT, below, beta=0.5, alpha=0.5)
+        half_system.diagonal(dim1=-2, dim2=-1).add_(0.5)
+        return below, half_system
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (weight_MDC,) = ctx.saved_tensors
+        below_MxC, half_MCC = gradients
+        columns = weight_MDC.shape[-1]
+        gradient = torch.empty_like(weight_MDC)
+        torch.sub(half_MCC, half_MCC.mT, out=gradient[:, :columns]).tril_(-1).mul_(0.5)
+        symmetric = half_MCC + half_MCC.mT
+        below = weight_MDC[:, columns:]
+        torch.baddbmm(below_MxC, below, symmetric, alpha=0.5, out=gradient[:, columns:])
+        return gradient
+
+
+def cayley_factors(weight_MDC: Tensor) -> tuple[Tensor, Tensor]:
+    """``B`` (M, D - C, C) and ``M / 2`` (M, C, C), whose symmetric part is positive definite."""
+    below_MxC, half_MCC = _CayleyFactors.apply(weight_MDC)
+    return below_MxC, half_MCC
+
+
+def cayley_frame(weight_MDC: Tensor, start_MCC: Tensor) -> Tensor:
+    """Thin Cayley map, (M, D, C) free parameters and (M, C, C) orthogonal starts to (M, D, C) frames."""
+    below_MxC, half_MCC = cayley_factors(weight_MDC)
+    twice_Y = torch.linalg.solve(half_MCC, start_MCC)
+    return torch.cat((twice_Y - start_MCC, -below_MxC @ twice_Y), dim=1)
+
+
+def inverse_cayley_frame(frame_MDC: Tensor) -> tuple[Tensor, Tensor]:
+    """Closed-form inverse of :func:`cayley_frame`: (M, D, C) frames to (weight_MDC, start_MCC).
+
+    The top block is split into its polar factors ``P start`` (P symmetric, no eigenvalue below 0), so that
+    ``I + P`` can always be inverted; the skew part is then 0 and ``B = -Q2 start^T (I + P)^-1``.
+    """
+    columns = frame_MDC.shape[-1]
+    top, below = frame_MDC[:, :columns], frame_MDC[:, columns:]
+    left, singular, right_t = torch.linalg.svd(top)
+    start = left @ right_t
+    identity = torch.eye(columns, dtype=frame_MDC.dtype, device=frame_MDC.device)
+    symmetric = (left * singular.unsqueeze(-2)) @ left.mT
+    lower_rows = -torch.linalg.solve(identity + symmetric, below @ start.mT, left=False)
+    return torch.cat((torch.zeros_like(top), lower_rows), dim=1), start
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixProduct:
+    """Products with one frame ``Q`` (D, C) that is at hand as a matrix."""
+
+    frame_DC: Tensor
+
+    def expand(self, x_nC: Tensor, bias_D: Tensor) -> list[Tensor]:
+        """``x Q^T + b`` (n, D), cut into pieces of columns."""
+        return [F.linear(x_nC, self.frame_DC, bias_D)]
+
+    def reduce(self, pieces: Sequence[Tensor]) -> Tensor:
+        """``x Q`` (n, C) of the pieces of x (n, D)."""
+        (x_nD,) = pieces
+        return x_nD @ self.frame_DC
+
+
+@dataclass(frozen=True, eq=False)
+class CayleyProduct:
+    """The same products from the factors of the Cayley map.
+
+    ``Q x = [2 w - a; -2 B w]`` with ``a = start x`` and ``M w = a``, and ``Q^T x = start^T (2 u - x1)`` with
+    ``M^T u = x1 - B^T x2``. A row of data costs C^2 more multiplications for the start and as many for the
+    solution than with Q at hand, but Q, which costs D C^2 and twice that in the backward pass, is not
+    written out. That is worth it up to about D rows.
+    """
+
+    below_xC: Tensor
+    half_CC: Tensor
+    start_CC: Tensor
+
+    def expand(self, x_nC: Tensor, bias_D: Tensor) -> list[Tensor]:
+        """``x Q^T + b`` (n, D), cut into its first C columns and the others."""
+        upper_bias, lower_bias = bias_D.split_with_sizes((len(self.start_CC), len(self.below_xC)))
+        minus_a_nC = F.linear(x_nC, -self.start_CC)
+        minus_2w_nC = self._solve(self.half_CC.mT, minus_a_nC)
+        upper_nC = minus_a_nC - minus_2w_nC + upper_bias
+        return [upper_nC, F.linear(minus_2w_nC, self.below_xC, lower_bias)]
+
+    def reduce(self, pieces: Sequence[Tensor]) -> Tensor:
+        """``x Q`` (n, C) of the pieces of x (n, D)."""
+        upper_nC, lower_nx = pieces
+        twice_u_nC = self._solve(self.half_CC, upper_nC - lower_nx @ self.below_xC)
+        return (twice_u_nC - upper_nC) @ self.start_CC
+
+    def _solve(self, system_CC: Tensor, x_nC: Tensor) -> Tensor:
+        """``x system^-1`` in the precision of the system: there is no solver in half precision."""
+        with torch.autocast(x_nC.device.type, enabled=False):
+            return torch.linalg.solve(system_CC, x_nC.to(system_CC.dtype), left=False)
