@@ -9,7 +9,7 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-from monai.transforms import Compose
+from monai.transforms import Compose, CopyItemsd
 
 from brainage.anatomy.grid import MODEL_GRID, SPACE
 from brainage.config import PreprocessRecipe
@@ -31,6 +31,8 @@ from brainage.preprocess.outputs import (
 )
 from brainage.preprocess.provenance import software_versions, steps_of
 from brainage.preprocess.qc import MeasureQualityd, judge
+from brainage.preprocess.quality_image import MeasureImageQualityd
+from brainage.preprocess.quality_mirror import MeasureLeftRightd
 from brainage.preprocess.registration import RegisterToTemplated
 from brainage.preprocess.resample import ResampleToModelGridd
 
@@ -40,10 +42,10 @@ CHAIN_VERSION = 2
 
 
 class QualityError(InputError):
-    """A scan was preprocessed but the figures say that it went wrong.
+    """What is wrong with a scan showed only while it was preprocessed, or in the figures of the result.
 
     Attributes:
-        qc: the figures.
+        qc: the figures that were measured till then.
     """
 
     qc: Mapping[str, float] = {}
@@ -54,13 +56,16 @@ def preprocess_chain(recipe: PreprocessRecipe) -> Compose:
     return Compose(
         [
             LoadScand("image"),
+            CopyItemsd("image", names="uncorrected"),
             N4BiasCorrectiond("image", shrink_mm=recipe.n4_shrink_mm),
             BrainExtractiond(mode=recipe.brain_extraction),
             N4BiasCorrectiond("image", shrink_mm=recipe.n4_shrink_mm, mask_key="brain_mask"),
             RegisterToTemplated(),
             ResampleToModelGridd(),
             MeasureQualityd(),
+            MeasureImageQualityd(),
             NormalizeIntensityd(),
+            MeasureLeftRightd(),
         ]
     )
 
@@ -104,7 +109,7 @@ def preprocess_scan(
     chain = preprocess_chain(recipe)
     data = _run(chain, scan)
     qc = {name: float(value) for name, value in data["qc"].items()}
-    doubts, failures = judge(qc)
+    doubts, failures = judge(qc, recipe.qc)
     if failures:
         error = QualityError(
             scan.path,
@@ -136,10 +141,14 @@ def preprocess_scan(
 
 
 def _run(chain: Compose, scan: Scan) -> dict[str, Any]:
+    data: dict[str, Any] = {"image": scan.path}
     try:
-        return chain({"image": scan.path})
+        # One by one, so that after an error the figures measured before it are still at hand.
+        for transform in chain.transforms:
+            data = transform(data)
+        return data
     except Exception as error:
-        # Compose wraps what a transform raises.
+        # MONAI's transforms may wrap what their parts raise.
         causes: list[BaseException] = [error]
         while causes[-1].__cause__ is not None and len(causes) < 10:
             causes.append(causes[-1].__cause__)
@@ -154,12 +163,14 @@ def _run(chain: Compose, scan: Scan) -> dict[str, Any]:
         # SimpleITK knows only RuntimeError.
         if isinstance(root, ValueError) or "itk::" in str(root):
             said = " ".join(str(root).rpartition("ITK ERROR:")[2].split())
-            raise InputError(
+            refusal = QualityError(
                 scan.path,
                 f"a scan on which preprocessing failed: {said}",
                 "a T1-weighted scan of a whole brain",
                 "look at it in a viewer",
-            ) from error
+            )
+            refusal.qc = {name: float(value) for name, value in data.get("qc", {}).items()}
+            raise refusal from error
         raise root from None
 
 

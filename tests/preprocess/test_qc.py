@@ -4,8 +4,10 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 
 from brainage.anatomy.grid import MODEL_GRID
+from brainage.config import PreprocessRecipe, QcRecipe, parse_recipe
+from brainage.errors import ConfigError
 from brainage.preprocess.normalize import template_tissues
-from brainage.preprocess.qc import LIMITS, MeasureQualityd, judge
+from brainage.preprocess.qc import REASONS, MeasureQualityd, judge
 
 GOOD = {
     "registration_ncc": 0.6, "brain_volume_ml": 1400, "mask_in_template": 0.93, "template_covered": 0.97,
@@ -13,9 +15,10 @@ GOOD = {
 }  # fmt: skip
 
 
-def measure(mask, native_to_mni, affine=MODEL_GRID.affine):
+def measure(mask, native_to_mni, affine=MODEL_GRID.affine, image=None):
     tensor = MetaTensor(torch.from_numpy(mask.astype(np.uint8))[None], affine=torch.from_numpy(affine))
     data = {
+        "image": tensor.float() if image is None else MetaTensor(image[None], affine=tensor.affine),
         "brain_mask": tensor,
         "native_to_mni": native_to_mni,
         "native_affine": affine,
@@ -58,30 +61,81 @@ def test_a_cut_brain_and_one_with_neck_are_told_apart():
     cut = template.copy()
     cut[:, :, 40:] = False
     qc = measure(cut, np.eye(4))
-    assert qc["mask_in_template"] == 1
+    assert qc["mask_in_template"] == pytest.approx(1)
     assert qc["template_covered"] < 0.6
     qc = measure(np.ones_like(template), np.eye(4))
     assert qc["template_covered"] == 1
     assert qc["mask_in_template"] < 0.6
 
 
+def test_what_the_field_of_view_cuts_off():
+    template = template_tissues()[0]
+    whole = measure(template, np.eye(4))
+    assert whole["brain_in_view"] == 1
+    assert whole["empty_in_mask"] == 0
+    assert whole["cut_cm2"] < 1
+    # The lower 32 of 80 layers are not in the file.
+    moved = MODEL_GRID.affine.copy()
+    moved[2, 3] += 32 * 2
+    qc = measure(template[:, :, 32:], np.eye(4), moved)
+    assert qc["brain_in_view"] == pytest.approx(template[:, :, 32:].sum() / template.sum())
+    assert qc["cut_cm2"] == pytest.approx(template[:, :, 32].sum() * 0.04)
+
+
+def test_what_is_black_in_the_mask():
+    template = template_tissues()[0]
+    image = torch.full(template.shape, 100.0)
+    image[:, :, :30] = 0
+    qc = measure(template, np.eye(4), image=image)
+    assert qc["empty_in_mask"] == pytest.approx(template[:, :, :30].sum() / template.sum())
+
+
 def test_an_empty_mask_measures_as_nothing():
     qc = measure(np.zeros_like(template_tissues()[0]), np.eye(4))
     assert qc["brain_volume_ml"] == qc["template_covered"] == 0
+    assert qc["empty_in_mask"] == 1
 
 
 def test_judgement():
-    assert judge(GOOD) == ([], [])
-    assert judge({}) == ([], [])
-    warnings, failures = judge(GOOD | {"registration_ncc": 0.4})
+    assert judge(GOOD, QcRecipe()) == ([], [])
+    assert judge({}, QcRecipe()) == ([], [])
+    warnings, failures = judge(GOOD | {"registration_ncc": 0.4}, QcRecipe())
     assert failures == []
     assert warnings == ["the aligned brain hardly resembles the template (registration_ncc 0.4)"]
-    warnings, failures = judge(GOOD | {"registration_ncc": 0.1})
+    warnings, failures = judge(GOOD | {"registration_ncc": 0.1}, QcRecipe())
     assert warnings == []
     assert len(failures) == 1
-    assert judge(GOOD | {"scale": float("nan")})[1] != []
+    assert judge(GOOD | {"scale": float("nan")}, QcRecipe())[1] != []
 
 
-def test_what_is_good_is_usable():
-    for limit in LIMITS:
-        assert limit.usable[0] <= limit.good[0] < limit.good[1] <= limit.usable[1]
+def test_every_limit_has_a_reason_and_every_reason_a_limit():
+    assert set(REASONS) == set(QcRecipe.model_fields)
+    for name, limit in QcRecipe():
+        for end, reason in zip(range(2), REASONS[name], strict=True):
+            bounded = limit.good[end] is not None or limit.usable[end] is not None
+            assert bool(reason) == bounded, name
+
+
+def test_limits_come_from_the_recipe():
+    recipe = parse_recipe(
+        {"qc": {"rotation_deg": None, "cjv": {"good": [None, 0.2], "usable": [None, 0.5]}}}, PreprocessRecipe
+    )
+    assert judge(GOOD | {"rotation_deg": 170}, recipe.qc) == ([], [])
+    assert [len(part) for part in judge(GOOD | {"cjv": 0.3}, recipe.qc)] == [1, 0]
+    assert [len(part) for part in judge(GOOD | {"cjv": 0.6}, recipe.qc)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"good": [0.5, None]},
+        {"good": [0.5, None], "usable": [0.6, None]},
+        {"good": [None, 3], "usable": [None, 2]},
+        {"good": [0.5, None], "usable": [0.6, None], "other": 1},
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(limit):
+    with pytest.raises(ConfigError):
+        parse_recipe({"qc": {"registration_ncc": limit}}, PreprocessRecipe)
+    with pytest.raises(ConfigError, match="registration_nc"):
+        parse_recipe({"qc": {"registration_nc": None}}, PreprocessRecipe)
