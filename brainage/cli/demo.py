@@ -41,7 +41,7 @@ def demo(
     with _step(1, f"simulating {subjects} subjects"):
         simulate(cohort, subjects, seed)
     with _step(2, "preprocessing the simulated scans"):
-        preprocess(cohort, derivatives, jobs=jobs)
+        preprocess([cohort], derivatives, jobs=jobs)
     with _step(3, "predicting the ages of the simulated subjects with the shipped model"):
         predict([cohort], ages, maps=maps, derivatives=derivatives)
     with _step(4, "training a tiny ERMoE-ba on the simulated scans, as a smoke run"):

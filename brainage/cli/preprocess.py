@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from brainage.config import PreprocessRecipe
+    from brainage.data.listing import Listing
+    from brainage.preprocess.batch import Row
+    from brainage.preprocess.engine_run import RunOptions
 
 
 class BrainExtraction(StrEnum):
@@ -17,101 +25,176 @@ class BrainExtraction(StrEnum):
     never = "never"
 
 
+Participants = Annotated[
+    list[str] | None,
+    typer.Option("--participant-label", help="Only this participant; may be given more than once."),
+]
+Sessions = Annotated[
+    list[str] | None,
+    typer.Option("--session-label", help="Only this session; may be given more than once."),
+]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", help="YAML settings, such as pipelines/preprocess.yaml.")
+]
+Skull = Annotated[
+    BrainExtraction | None,
+    typer.Option(
+        "--brain-extraction",
+        help="auto strips heads and keeps the mask of stripped scans; always, never overrule that.",
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        help="Scans at the same time, by default as many as memory and cores allow; or SLURM jobs.",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Do again what is already done.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it costs.")]
+StopFirst = Annotated[
+    bool, typer.Option("--stop-on-first-crash", help="End at the first scan that fails, with exit code 1.")
+]
+Scheduler = Annotated[
+    str,
+    typer.Option("--scheduler", help="Work on a running Dask cluster: tcp://HOST:PORT.", metavar="ADDRESS"),
+]
+Slurm = Annotated[
+    bool,
+    typer.Option("--slurm", help="Submit --jobs SLURM jobs (dask-jobqueue, set up in its jobqueue.yaml)."),
+]
+
+
 def preprocess(
-    bids_dir: Annotated[Path, typer.Argument(help="BIDS folder with T1w scans.", metavar="BIDS_DIR")],
-    out_dir: Annotated[Path, typer.Argument(help="Folder for the derivatives.", metavar="OUT_DIR")],
-    participant_label: Annotated[
-        list[str] | None,
-        typer.Option("--participant-label", help="Only this participant; may be given more than once."),
-    ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option("--recipe", help="YAML settings, such as pipelines/preprocess.yaml.")
-    ] = None,
-    brain_extraction: Annotated[
-        BrainExtraction | None,
-        typer.Option(
-            "--brain-extraction",
-            help="auto strips heads and keeps the mask of stripped scans; always, never overrule that.",
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="BIDS folder, folder of scans, DICOM folder, CSV or TSV with a column path, or files.",
+            metavar="INPUT...",
         ),
-    ] = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, help="Scans at the same time, about 1.5 GB each.")
-    ] = 1,
-    force: Annotated[bool, typer.Option("--force", help="Do again what is already done.")] = False,
+    ],
+    out_dir: Annotated[Path, typer.Argument(help="Folder for the derivatives.", metavar="OUT_DIR")],
+    participant_label: Participants = None,
+    session_label: Sessions = None,
+    recipe: RecipeFile = None,
+    brain_extraction: Skull = None,
+    jobs: Jobs = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    stop_on_first_crash: StopFirst = False,
+    scheduler: Scheduler = "",
+    slurm: Slurm = False,
 ) -> None:
     """Bias correction, brain extraction, alignment to MNI152, 2 mm, normalised intensities.
 
-    Writes for every scan a brain mask in its own space, a volume in MNI space and a JSON sidecar with
-    figures of quality; status.tsv has a row for every scan, also for those that failed. Run again, it
-    skips what is done. Exit code 3 if some scans failed, 1 if all did.
+    Writes for every scan a brain mask in its own space, a volume in MNI space, the affine to it and a JSON
+    sidecar with figures of quality; status.tsv has a row for every scan, also for those that failed. Run
+    again, it goes on where it was and skips what is done. Exit code 3 if some scans failed, 1 if all did.
     """
     from rich.console import Console
 
-    from brainage.cli.terminal import exit_for_failures, progress
+    from brainage.cli.terminal import exit_for_failures
+    from brainage.data.listing import list_scans
+    from brainage.preprocess.engine_cluster import Workers
+    from brainage.preprocess.engine_run import RunOptions, narrowed
+
+    settings = chosen_settings(recipe, brain_extraction)
+    refuse_same_folder(inputs, out_dir)
+    workers = Workers(jobs, scheduler, slurm)
+    listing = narrowed(list_scans(inputs), participant_label or (), session_label or ())
+    ids = {scan.participant_id for scan in listing.scans} if participant_label or session_label else ()
+    options = RunOptions(workers, force, stop_on_first_crash, tuple(sorted(ids)))
+    console = Console(highlight=False)
+    if dry_run:
+        print_plan(listing, out_dir, settings, options, console)
+        return
+    rows = run_preprocessing(listing, out_dir, settings, options, console)
+    failed = sum(row["status"] == "failed" for row in rows)
+    if failed and stop_on_first_crash:
+        raise typer.Exit(1)
+    exit_for_failures(failed, len(rows))
+
+
+def chosen_settings(recipe: Path | None, brain_extraction: BrainExtraction | None) -> PreprocessRecipe:
+    """The recipe of a file, or the default one, with what the command line says."""
     from brainage.config import PreprocessRecipe, load_recipe
-    from brainage.data.cohort import find_scans
-    from brainage.errors import ConfigError
-    from brainage.preprocess.batch import preprocess_many, problem_row, write_status
-    from brainage.preprocess.outputs import describe_dataset
 
     settings = load_recipe(recipe, PreprocessRecipe) if recipe else PreprocessRecipe()
     if brain_extraction:
         settings = settings.model_copy(update={"brain_extraction": brain_extraction.value})
-    if bids_dir.resolve() == out_dir.resolve():
-        raise ConfigError(
-            "OUT_DIR", out_dir.name, "must be another folder than BIDS_DIR, which stays as it is"
-        )
-    scans, problems = find_scans(bids_dir)
-    if participant_label:
-        wanted = {label if label.startswith("sub-") else f"sub-{label}" for label in participant_label}
-        absent = sorted(
-            wanted
-            - {scan.participant_id for scan in scans}
-            - {problem.path.relative_to(bids_dir).parts[0] for problem in problems}
-        )
-        if absent:
-            raise ConfigError("--participant-label", absent[0], "must have a T1w scan in BIDS_DIR")
-        scans = [scan for scan in scans if scan.participant_id in wanted]
-        problems = [item for item in problems if item.path.relative_to(bids_dir).parts[0] in wanted]
-    describe_dataset(out_dir)
-    _copy_participants(bids_dir, out_dir)
-    status = out_dir / "status.tsv"
-    console = Console(highlight=False)
-    rows = [problem_row(problem) for problem in problems]
-    for row in rows:
-        console.print(_line(row), soft_wrap=True, markup=False)
-    results = preprocess_many(scans, out_dir, settings, jobs, force)
+    return settings
+
+
+def refuse_same_folder(inputs: list[Path], out_dir: Path) -> None:
+    """Refuse to write into an input.
+
+    Raises:
+        ConfigError: the output folder is one of the inputs.
+    """
+    from brainage.errors import ConfigError
+
+    if any(path.resolve() == out_dir.resolve() for path in inputs):
+        rule = "must be another folder than the input, which stays as it is"
+        raise ConfigError("OUT_DIR", out_dir.name, rule)
+
+
+def run_preprocessing(
+    listing: Listing, out_dir: Path, settings: PreprocessRecipe, options: RunOptions, console: Console
+) -> list[Row]:
+    """Preprocess with a line for each scan and progress; returns the rows but those of absent scans."""
+    from brainage.cli.terminal import progress
+    from brainage.preprocess.engine_run import STATUS, preprocess_listing
+
+    rows = []
+    results = preprocess_listing(listing, out_dir, settings, options)
+    total = len(listing.scans) + len(listing.problems)
     try:
-        for row in progress(results, "Preprocessing", len(scans)):
-            rows.append(row)
-            console.print(_line(row), soft_wrap=True, markup=False)
-            # After every scan, so that an interrupted run keeps what it has found.
-            write_status(status, rows, bids_dir, keep_others=True)
+        for row in progress(results, "Preprocessing", total, counts=lambda row: row["status"] != "missing"):
+            console.print(row_line(row), soft_wrap=True, markup=False)
+            if row["status"] != "missing":
+                rows.append(row)
     finally:
         results.close()
-        write_status(status, rows, bids_dir, keep_others=True)
-    write_status(status, rows, bids_dir, keep_others=bool(participant_label))
     failed = sum(row["status"] == "failed" for row in rows)
     doubtful = sum(row["status"] == "warning" for row in rows)
+    said = f"{len(rows) - failed} of {total} scans preprocessed, {doubtful} with warnings"
+    console.print(f"{said}: {out_dir / STATUS}", soft_wrap=True, markup=False)
+    return rows
+
+
+def print_plan(
+    listing: Listing, out_dir: Path, settings: PreprocessRecipe, options: RunOptions, console: Console
+) -> None:
+    """What a run would do with each input, and what it would cost."""
+    from brainage.preprocess.engine_plan import plan_run
+
+    plan = plan_run(listing, out_dir, settings, options.workers, options.force)
+    for path, said in plan.lines:
+        console.print(f"{path}: {said}", soft_wrap=True, markup=False)
+    place = options.workers.scheduler or ("SLURM" if options.workers.slurm else "this machine")
+    memory = f"{plan.memory_gib:.1f} GiB of memory"
+    if place == "this machine":
+        memory += f" ({plan.free_gib:.1f} GiB free)"
     console.print(
-        f"{len(rows) - failed} of {len(rows)} scans preprocessed, {doubtful} with warnings: {status}",
+        f"{plan.todo} to do, {plan.done} done, {plan.refused} that cannot be used. {plan.jobs} at a time on "
+        f"{place}: about {duration(plan.seconds)}, {memory}, {plan.output_mb:.0f} MB of files. "
+        "Nothing was written.",
         soft_wrap=True,
         markup=False,
     )
-    exit_for_failures(failed, len(rows))
 
 
-def _copy_participants(bids_dir: Path, out_dir: Path) -> None:
-    """Ages travel along, so that the derivatives alone suffice for training."""
-    from brainage.files import replacing
-
-    for name in ("participants.tsv", "participants.json"):
-        if (bids_dir / name).is_file():
-            with replacing(out_dir / name) as partial:
-                partial.write_bytes((bids_dir / name).read_bytes())
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min`` or ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _line(row: dict[str, str]) -> str:
+def row_line(row: Row) -> str:
+    """One scan's row as a line for people."""
     who = " ".join(part for part in (row["participant_id"], row["session_id"]) if part)
     message = f": {row['message']}" if row["message"] else ""
     seconds = f" ({row['seconds']} s)" if row["seconds"] else ""

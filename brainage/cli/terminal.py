@@ -10,6 +10,8 @@ import functools
 import inspect
 import logging
 import sys
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
@@ -78,26 +80,63 @@ def _stderr() -> Console:
     return Console(stderr=True)
 
 
-def progress(items: Iterable[ItemT], title: str, total: int | None = None) -> Iterator[ItemT]:
-    """Pass items on and tell how many have come: a bar on a terminal, lines of the log elsewhere.
+def progress(
+    items: Iterable[ItemT],
+    title: str,
+    total: int | None = None,
+    counts: Callable[[ItemT], bool] = lambda item: True,
+) -> Iterator[ItemT]:
+    """Pass items on and tell how many have come, how fast, and what is left: a bar on a terminal, else lines.
 
     Args:
         items: to pass on.
         title: what is being done to them.
         total: how many there will be, for items without a length.
+        counts: whether an item is one of the ``total``.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
+    pace = Pace()
     if not sys.stderr.isatty() or not logger.isEnabledFor(logging.INFO):
-        for count, item in enumerate(items, 1):
+        count = 0
+        for item in items:
             yield item
-            logger.info("%s: %d%s", title, count, "" if total is None else f" of {total}")
+            if counts(item):
+                count += 1
+                logger.info("%s: %s", title, pace.said(count, total))
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
     with Progress(*columns, console=_stderr(), transient=True) as bar:
-        yield from bar.track(items, total, description=title)
+        task = bar.add_task(title, total=total, said="")
+        count = 0
+        for item in items:
+            yield item
+            if counts(item):
+                count += 1
+                bar.update(task, completed=count, said=pace.said(count, total))
+
+
+class Pace:
+    """How fast items come, by the latest ones: those that an earlier run had done come at once."""
+
+    def __init__(self) -> None:
+        self._times = deque([time.monotonic()], maxlen=21)
+
+    def said(self, count: int, total: int | None) -> str:
+        """``12 of 40, 3.1 a minute, 9 min left``."""
+        self._times.append(time.monotonic())
+        text = str(count) if total is None else f"{count} of {total}"
+        took = self._times[-1] - self._times[0]
+        if took < 1:
+            return text
+        rate = (len(self._times) - 1) / took
+        text += f", {60 * rate:.3g} a minute"
+        if total is None or count >= total:
+            return text
+        left = (total - count) / rate
+        return f"{text}, {f'{left:.0f} s' if left < 90 else f'{left / 60:.0f} min'} left"
 
 
 def interval_text(figures: Mapping[str, Any]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -241,6 +242,24 @@ def is_done(scan: Scan, out_dir: str | PathLike[str], fingerprint: str, source_s
         )
     except (InputError, KeyError, OSError):
         return False
+
+
+@contextmanager
+def refuse_unwritable(out_dir: Path) -> Iterator[None]:
+    """Turn a failure to write a run's own files into a sentence.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            out_dir,
+            f"a folder that cannot be written ({error.strerror or error})",
+            "a writable folder with some space",
+            "free space or choose another folder, and run again: finished scans are kept",
+        ) from error
 
 
 def describe_dataset(out_dir: str | PathLike[str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from brainage.config import PreprocessRecipe
 from brainage.data.cohort import Problem, scan_of
 from brainage.preprocess import batch
-from brainage.preprocess.batch import preprocess_many, preprocess_row, problem_row, write_status
+from brainage.preprocess.batch import preprocess_row, problem_row, write_status
 from brainage.preprocess.chain import QualityError
 
 RECIPE = PreprocessRecipe()
@@ -14,41 +14,6 @@ RECIPE = PreprocessRecipe()
 
 def read(path):
     return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-
-
-def test_processes_give_a_row_for_every_scan(save, noise, tmp_path):
-    scans = [scan_of(tmp_path / "sub-00_T1w.nii.gz"), scan_of(save(noise[0], name="sub-01_T1w.nii.gz"))]
-    rows = list(preprocess_many(scans, tmp_path / "out", RECIPE, jobs=2))
-    assert sorted(row["participant_id"] for row in rows) == ["sub-00", "sub-01"]
-    assert {row["status"] for row in rows} == {"failed"}
-    assert "no such file" in str(rows)
-    assert "a 2-D image" in str(rows)
-
-
-def die_on_two(scan, out_dir, recipe, force=False):
-    import os
-
-    if scan.participant_id == "sub-2":
-        os._exit(9)
-    return batch._row(scan) | {"status": "ok"}
-
-
-def test_a_process_that_dies_costs_only_its_own_scan(monkeypatch, tmp_path):
-    monkeypatch.setattr(batch, "preprocess_row", die_on_two)
-    scans = [scan_of(f"sub-{index}_T1w.nii.gz") for index in range(4)]
-    monkeypatch.setattr(batch.multiprocessing, "get_context", lambda kind: multiprocessing_fork())
-    rows = {row["participant_id"]: row for row in preprocess_many(scans, tmp_path, RECIPE, jobs=2)}
-    assert {name: row["status"] for name, row in rows.items()} == {
-        "sub-0": "ok", "sub-1": "ok", "sub-2": "failed", "sub-3": "ok",
-    }  # fmt: skip
-    assert "the process died" in rows["sub-2"]["message"]
-
-
-def multiprocessing_fork():
-    """Workers that know the patched function."""
-    import multiprocessing.context
-
-    return multiprocessing.context.ForkContext()
 
 
 @pytest.mark.parametrize(
