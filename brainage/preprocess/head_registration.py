@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from brainage.preprocess.itk import array_from_image, image_from_array
+from brainage.preprocess.itk import array_from_image, image_from_array, in_parallel
 from brainage.preprocess.mutual_information import mutual_information, register
 from brainage.resources import resource
 
@@ -28,7 +28,7 @@ COARSE_SPACING, KEPT_STARTS = 6.0, 3
 # What lies farther below the top of a head is mostly neck, mm.
 HEAD_HEIGHT = 160.0
 # Descent that is good enough for a start of the next step.
-ROUGH_STEP, ROUGH_LEAST_STEP, ROUGH_ITERATIONS = 2.0, 1e-2, 60
+_register_roughly = partial(register, step=2.0, least_step=1e-2, iterations=60)
 # The deformable step: voxels, smoothing of its field (mm), iterations.
 WARP_SPACING, WARP_SMOOTHING, WARP_ITERATIONS = 4.0, 5.0, 60
 
@@ -104,24 +104,16 @@ def align_head(scan: sitk.Image, template: HeadTemplate) -> HeadAlignment:
     affine.SetCenter(similarity.GetCenter())
     affine.SetMatrix(similarity.GetMatrix())
     affine.SetTranslation(similarity.GetTranslation())
-    result, _ = register(
-        template.head,
-        small,
-        affine,
-        (4, 2),
-        (4.0, 2.0),
-        template.near(20.0),
-        step=ROUGH_STEP,
-        least_step=ROUGH_LEAST_STEP,
-        iterations=ROUGH_ITERATIONS,
+    near = template.near(20.0)
+    affine = sitk.AffineTransform(
+        _register_roughly(template.head, small, affine, (4, 2), (4.0, 2.0), near)[0]
     )
-    affine = sitk.AffineTransform(result)
     moved = sitk.Resample(small, template.head, affine, sitk.sitkLinear)
     warp = _demons(moved, template)
     brain = sitk.Resample(template.brain, moved, warp, sitk.sitkLinear)
-    near = template.distance <= 10.0
+    inside = template.distance <= 10.0
     warped = array_from_image(sitk.Resample(template.head, moved, warp, sitk.sitkLinear))
-    ncc = float(np.corrcoef(array_from_image(moved)[near], warped[near])[0, 1])
+    ncc = float(np.corrcoef(array_from_image(moved)[inside], warped[inside])[0, 1])
     return HeadAlignment(affine, warp, moved, brain, ncc)
 
 
@@ -156,8 +148,9 @@ def _best_start(template: HeadTemplate, scan: sitk.Image, points: np.ndarray) ->
     centre, origin = points.mean(0), template_points.mean(0)
     near = template.near(25.0)
     coarse, coarse_scan = _isotropic(template.head, COARSE_SPACING), _isotropic(scan, COARSE_SPACING)
-    tried: list[tuple[float, int, sitk.Similarity3DTransform]] = []
-    for pitch, yaw, roll in product(PITCHES, TURNS, TURNS):
+
+    def start_at(angles: tuple[float, float, float]) -> sitk.Similarity3DTransform:
+        pitch, yaw, roll = angles
         start = sitk.Similarity3DTransform()
         start.SetCenter(origin.tolist())
         start.SetTranslation((centre - origin).tolist())
@@ -165,24 +158,20 @@ def _best_start(template: HeadTemplate, scan: sitk.Image, points: np.ndarray) ->
         start.SetMatrix(
             Rotation.from_euler("xyz", [pitch, roll, yaw], degrees=True).as_matrix().ravel().tolist()
         )
+        return start
+
+    def badness(start: sitk.Similarity3DTransform) -> float:
         method = mutual_information(near, 1.0)
         method.SetInitialTransform(start, inPlace=False)
-        tried.append((method.MetricEvaluate(coarse, coarse_scan), len(tried), start))
+        return float(method.MetricEvaluate(coarse, coarse_scan))
+
+    def follow(start: sitk.Similarity3DTransform) -> tuple[sitk.Transform, float]:
+        return _register_roughly(template.head, scan, start, (4,), (4.0,), near)
+
     # The metric is the negative mutual information.
-    reached = [
-        register(
-            template.head,
-            scan,
-            start,
-            (4,),
-            (4.0,),
-            near,
-            step=ROUGH_STEP,
-            least_step=ROUGH_LEAST_STEP,
-            iterations=ROUGH_ITERATIONS,
-        )
-        for _, _, start in sorted(tried)[:KEPT_STARTS]
-    ]
+    starts = [start_at(angles) for angles in product(PITCHES, TURNS, TURNS)]
+    order = np.argsort(in_parallel(badness, starts), kind="stable")
+    reached = in_parallel(follow, [starts[index] for index in order[:KEPT_STARTS]])
     return sitk.Similarity3DTransform(min(reached, key=lambda pair: pair[1])[0])
 
 

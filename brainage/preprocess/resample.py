@@ -12,7 +12,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Transform
 
 from brainage.anatomy.grid import MODEL_GRID
-from brainage.preprocess.itk import array_from_image, image_from_tensor, model_grid_image
+from brainage.preprocess.itk import array_from_image, image_from_tensor, in_parallel, model_grid_image
 from brainage.preprocess.registration import transform_of
 
 
@@ -30,8 +30,11 @@ class ResampleToModelGridd(Transform):
         brain = sitk.Cast(image_from_tensor(out["image"]) * mask, sitk.sitkFloat32)
         to_native = transform_of(np.linalg.inv(out["native_to_mni"]))
         reference = model_grid_image()
-        volume = array_from_image(sitk.Resample(_antialiased(brain), reference, to_native, sitk.sitkLinear))
-        share = array_from_image(sitk.Resample(_antialiased(mask), reference, to_native, sitk.sitkLinear))
+
+        def moved(image: sitk.Image) -> np.ndarray:
+            return array_from_image(sitk.Resample(_antialiased(image), reference, to_native, sitk.sitkLinear))
+
+        volume, share = in_parallel(moved, (brain, mask))
         volume = np.where(share > 0.5, volume / np.maximum(share, 0.5), 0.0).astype(np.float32)
         out["volume"] = MetaTensor(torch.from_numpy(volume)[None], affine=torch.from_numpy(MODEL_GRID.affine))
         return out
