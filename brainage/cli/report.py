@@ -1,4 +1,4 @@
-"""``brainage report``: one HTML page from the files that ``predict`` left."""
+"""``brainage report``: pages from raw scans, or from the files that ``predict`` left."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ import typer
 
 
 def report(
-    ages: Annotated[Path, typer.Argument(help="The CSV that brainage predict wrote.", metavar="AGES.csv")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(help="The CSV that brainage predict wrote, or T1w scans.", metavar="AGES.csv|SCAN..."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="An .html file for one page, or a folder for a page a scan."),
+    ],
     maps: Annotated[
         Path | None, typer.Option("--maps", help="The folder given to predict --maps: images and regions.")
     ] = None,
@@ -18,17 +24,59 @@ def report(
         Path | None, typer.Option("--participants", help="BIDS participants.tsv, to compare with true ages.")
     ] = None,
     title: Annotated[str, typer.Option("--title", help="Heading of the page.")] = "Brain age report",
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", help="For scans: a model.safetensors; by default the shipped one."),
+    ] = None,
 ) -> None:
-    """Write one self-contained HTML page: ages with intervals and warnings, images, regions, versions."""
-    from brainage.evaluate.ages import is_simulated
-    from brainage.report.html import write_report
+    """Write self-contained HTML pages: ages with intervals and warnings, images, regions, versions.
 
-    write_report(
-        output,
-        ages,
-        participants=participants,
-        maps=maps,
-        title=title,
-        simulated=participants is not None and is_simulated(participants.parent),
+    From AGES.csv into an .html file: the page of the cohort. Into a folder: a page for every scan with a
+    viewer, one for every person with several sessions, and index.html. Scans are predicted first, and
+    OUT/ages.csv and OUT/maps kept. A scan that failed gets a page that says so. Exit code 3 if some failed.
+    """
+    from brainage.evaluate.ages import is_simulated
+    from brainage.report.html import write_pages, write_report
+
+    from_table = len(inputs) == 1 and inputs[0].suffix.lower() == ".csv"
+    page = output.suffix.lower() in (".html", ".htm")
+    if page and not from_table:
+        raise typer.BadParameter("must be a folder where scans are given", param_hint="--output")
+    if from_table and model is not None:
+        raise typer.BadParameter("is for scans; the CSV has its ages", param_hint="--model")
+    if not from_table and maps is not None:
+        raise typer.BadParameter("is for a CSV; scans get their maps in OUT/maps", param_hint="--maps")
+    # Scans or participants of a cohort that brainage simulate wrote.
+    folders = [participants.parent] if participants is not None else []
+    folders += (
+        [] if from_table else [folder for path in inputs for folder in (path, *path.absolute().parents)]
     )
-    typer.echo(output)
+    simulated = any(is_simulated(folder) for folder in folders)
+    if page:
+        write_report(
+            output, inputs[0], participants=participants, maps=maps, title=title, simulated=simulated
+        )
+        typer.echo(output)
+        return
+    code = 0
+    ages = inputs[0]
+    if not from_table:
+        ages, maps = output / "ages.csv", output / "maps"
+        code = _predict(inputs, ages, maps, model)
+    for path in write_pages(
+        output, ages, participants=participants, maps=maps, title=title, simulated=simulated
+    ):
+        typer.echo(path)
+    if code:
+        raise typer.Exit(code)
+
+
+def _predict(scans: list[Path], ages: Path, maps: Path, model: Path | None) -> int:
+    """Run ``brainage predict``; its exit code, so that failed scans get their pages all the same."""
+    from brainage.cli.predict import predict
+
+    try:
+        predict(scans, ages, maps=maps, model=model)
+    except typer.Exit as end:
+        return end.exit_code
+    return 0

@@ -14,8 +14,10 @@ import pandas as pd
 
 from brainage.data.participants import parse_participants
 from brainage.data.tables import PREDICTION_COLUMNS
+from brainage.errors import InputError
 from brainage.evaluate.ages import read_predictions
 from brainage.report.regions import RegionRow, group_rows, region_rows
+from brainage.report.scan_files import read_facts
 
 logger = logging.getLogger("brainage")
 
@@ -25,7 +27,17 @@ _SCAN_SUFFIXES = (".nii.gz", ".nii")
 
 @dataclass(frozen=True)
 class ScanEntry:
-    """One scan of a report; ages in years, ``None`` where unknown."""
+    """One scan of a report; ages in years, ``None`` where unknown.
+
+    Attributes:
+        quality: further figures of the row.
+        level: of the interval.
+        path: the scan as ``predict`` was given it; never shown.
+        prefix: path and beginning of the names of its maps; None without maps.
+        facts: of ``*_regions.json``.
+        problems: sentences on what could not be read.
+        page: file name of the scan's own page, if it has one.
+    """
 
     participant_id: str
     session_id: str
@@ -36,8 +48,14 @@ class ScanEntry:
     interval: tuple[float, float] | None
     age: float | None
     quality: Mapping[str, str] = field(default_factory=dict)
+    level: float | None = None
     mosaic: Path | None = None
     regions: tuple[RegionRow, ...] = ()
+    path: Path = Path()
+    prefix: Path | None = None
+    facts: Mapping[str, Any] | None = None
+    problems: tuple[str, ...] = ()
+    page: str = ""
 
     @property
     def name(self) -> str:
@@ -63,6 +81,25 @@ class Cohort:
 
     def count(self, status: str) -> int:
         return sum(scan.status == status for scan in self.scans)
+
+    @property
+    def flagged_first(self) -> list[ScanEntry]:
+        """Failed scans, then those with a warning, then the others, each in the order of the file."""
+        rank = {"failed": 0, "ok": 2}
+        return sorted(self.scans, key=lambda scan: rank.get(scan.status, 1))
+
+    @property
+    def sessions(self) -> list[list[ScanEntry]]:
+        """The scans of each participant who has several, in the order of age, else of their names."""
+        people: dict[str, list[ScanEntry]] = {}
+        for scan in self.scans:
+            if scan.participant_id:
+                people.setdefault(scan.participant_id, []).append(scan)
+        several = [scans for scans in people.values() if len(scans) > 1]
+        return [
+            sorted(scans, key=lambda scan: (scan.age or 0.0, scan.session_id, scan.file_name))
+            for scans in several
+        ]
 
     @property
     def has_ages(self) -> bool:
@@ -105,6 +142,11 @@ def collect_cohort(
         who, session = text["participant_id"], text["session_id"]
         mosaic = _file_of_scan(maps, text, "_mosaic.png")
         regions = _file_of_scan(maps, text, "_regions.tsv")
+        prefix = regions.with_name(regions.name.removesuffix("_regions.tsv")) if regions else None
+        age = known_ages.get((who, session), known_ages.get((who, "")))
+        predicted = _number(text["predicted_age"])
+        reference_age = predicted if age is None else age
+        facts, problems = _facts(prefix)
         scans.append(
             ScanEntry(
                 participant_id=who,
@@ -112,12 +154,17 @@ def collect_cohort(
                 file_name=Path(text.get("path", "")).name,
                 status=text["status"],
                 message=text.get("message", ""),
-                predicted_age=_number(text["predicted_age"]),
+                predicted_age=predicted,
                 interval=_interval(text),
-                age=known_ages.get((who, session), known_ages.get((who, ""))),
+                age=age,
                 quality=_quality(text),
+                level=_number(text.get("interval_level")),
                 mosaic=mosaic,
-                regions=tuple(region_rows(regions)) if regions else (),
+                regions=tuple(region_rows(regions, facts, reference_age)) if regions else (),
+                path=Path(text.get("path", "")),
+                prefix=prefix,
+                facts=facts,
+                problems=problems,
             )
         )
     return Cohort(tuple(scans), _versions(table))
@@ -145,6 +192,16 @@ def _file_of_scan(maps: str | PathLike[str] | None, row: Mapping[str, Any], endi
         stem = stem.removesuffix(suffix)
     matching = [path for path in found if stem.startswith(path.name.removesuffix(ending))]
     return max(matching, key=lambda path: len(path.name), default=None)
+
+
+def _facts(prefix: Path | None) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """What ``predict`` wrote of the scan and its model, or a sentence on why it cannot be used."""
+    if prefix is None:
+        return None, ()
+    try:
+        return read_facts(prefix), ()
+    except InputError as error:
+        return None, (str(error),)
 
 
 def _interval(row: Mapping[str, Any]) -> tuple[float, float] | None:

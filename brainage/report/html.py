@@ -1,26 +1,27 @@
-"""One HTML file for a cohort: no scripts, no requests, every image inside it."""
+"""The page of a cohort, and a folder of pages: one a scan, one a person with several, and their index."""
 
 from __future__ import annotations
 
-import base64
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from brainage import __version__
+from brainage.errors import InputError
 from brainage.evaluate.ages import join_ages
 from brainage.evaluate.summary import evaluate_ages
-from brainage.files import replacing
-from brainage.report.content import collect_cohort
+from brainage.report.content import Cohort, ScanEntry, collect_cohort
+from brainage.report.mosaic import contribution_strip
+from brainage.report.page import data_uri, render_page
+from brainage.report.scan_page import write_scan_page
 from brainage.report.scatter import age_scatter
+from brainage.report.subject_page import write_subject_page
 
-# A page with the mosaics of a whole cohort would be too large to open.
-MOSAICS_AT_MOST = 30
+# A page with the mosaics of a whole cohort would be too large to open: some 0.35 MB each.
+MOSAICS_AT_MOST = 8
+_THUMBS_FROM = 2  # scans
 
 
 @dataclass(frozen=True)
@@ -69,57 +70,122 @@ def write_report(
         InputError: a file cannot be used, or no scan has both a prediction and an age.
     """
     cohort = collect_cohort(ages, participants, maps)
-    evaluation: dict[str, Any] | None = None
-    scatter = None
-    if participants is not None:
-        joined = join_ages(ages, participants)
-        evaluation = evaluate_ages(joined)
-        scatter = _data_uri(
-            age_scatter(joined.table["age"], joined.table["predicted_age"], simulated=simulated)
-        )
-    pictured = [scan for scan in cohort.scans if scan.mosaic or scan.regions]
-    page = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            title=title,
-            simulated=simulated,
-            cohort=cohort,
-            evaluation=evaluation,
-            scatter=scatter,
-            pictured=pictured[:mosaics_at_most],
-            left_out=len(pictured[mosaics_at_most:]),
-            sections=tuple(sections),
-            version=__version__,
-            today=datetime.now(UTC).date().isoformat(),
-        )
+    _write_cohort_page(
+        Path(path),
+        cohort,
+        _comparison(ages, participants, simulated),
+        title,
+        simulated,
+        tuple(sections),
+        mosaics_at_most,
     )
-    with replacing(path) as partial:
-        partial.write_text(page, encoding="utf-8")
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("brainage.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def write_pages(
+    folder: str | PathLike[str],
+    ages: str | PathLike[str],
+    *,
+    participants: str | PathLike[str] | None = None,
+    maps: str | PathLike[str] | None = None,
+    title: str = "Brain age report",
+    simulated: bool = False,
+) -> list[Path]:
+    """Write a page for every scan, one for every person with several scans, and ``index.html``.
+
+    Args:
+        folder: to write to.
+        ages, participants, maps, title, simulated: as for :func:`write_report`.
+
+    Returns:
+        The pages, the index last.
+
+    Raises:
+        InputError: the ages or the participants cannot be used. What is wrong with one scan's maps is said on
+            its page.
+    """
+    folder = Path(folder)
+    cohort = collect_cohort(ages, participants, maps)
+    taken: set[str] = {"index.html"}
+    scans = tuple(replace(scan, page=_page_name(scan, taken)) for scan in cohort.scans)
+    cohort = replace(cohort, scans=scans)
+    pages = []
+    for scan in scans:
+        pages.append(folder / scan.page)
+        write_scan_page(pages[-1], scan, cohort, simulated=simulated)
+    for sessions in cohort.sessions:
+        name = _free_name(f"{_plain(sessions[0].participant_id)}_sessions", taken)
+        pages.append(folder / name)
+        write_subject_page(pages[-1], sessions, cohort, simulated=simulated)
+    pages.append(folder / "index.html")
+    try:
+        comparison = _comparison(ages, participants, simulated)
+    except InputError:
+        # No scan has both a prediction and an age; every scan's page still says what there is to say.
+        comparison = (None, None)
+    _write_cohort_page(pages[-1], cohort, comparison, title, simulated, (), 0)
+    return pages
+
+
+def _write_cohort_page(
+    path: Path,
+    cohort: Cohort,
+    comparison: tuple[dict[str, Any] | None, str | None],
+    title: str,
+    simulated: bool,
+    sections: tuple[Section, ...],
+    mosaics_at_most: int,
+) -> None:
+    pictured = [scan for scan in cohort.flagged_first if scan.mosaic or scan.regions]
+    thumbs = {}
+    if len(cohort.scans) >= _THUMBS_FROM:
+        thumbs = {
+            scan.name: strip
+            for scan in cohort.scans
+            if scan.mosaic and (strip := contribution_strip(scan.mosaic))
+        }
+    render_page(
+        path,
+        "report.html.j2",
+        title=title,
+        simulated=simulated,
+        cohort=cohort,
+        evaluation=comparison[0],
+        scatter=comparison[1],
+        thumbs=thumbs,
+        pictured=pictured[:mosaics_at_most],
+        left_out=len(pictured[mosaics_at_most:]),
+        linked=any(scan.page for scan in cohort.scans),
+        sections=sections,
     )
-    environment.filters["data_uri"] = lambda png: _data_uri(Path(png).read_bytes())
-    environment.filters["years"] = lambda value: "\N{EN DASH}" if value is None else f"{value:.1f}"
-    environment.filters["signed"] = _signed
-    return environment
 
 
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def _comparison(
+    ages: str | PathLike[str], participants: str | PathLike[str] | None, simulated: bool
+) -> tuple[dict[str, Any] | None, str | None]:
+    """Figures of the cohort and its scatter plot; neither without chronological ages."""
+    if participants is None:
+        return None, None
+    joined = join_ages(ages, participants)
+    png = age_scatter(joined.table["age"], joined.table["predicted_age"], simulated=simulated)
+    return evaluate_ages(joined), data_uri(png)
 
 
-def _signed(value: float | None, digits: int = 1) -> str:
-    """``+1.5``, with a true minus sign and without a negative zero."""
-    if value is None:
-        return "\N{EN DASH}"
-    text = f"{abs(value):.{digits}f}"
-    sign = "" if float(text) == 0 else "+" if value > 0 else "\N{MINUS SIGN}"
-    return sign + text
+def _page_name(scan: ScanEntry, taken: set[str]) -> str:
+    """By the names of the maps, which are unique, else by participant and session."""
+    parts = (scan.participant_id, scan.session_id)
+    name = scan.prefix.name if scan.prefix else "_".join(part for part in parts if part)
+    return _free_name(_plain(name) or "scan", taken)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    found, count = f"{name}.html", 1
+    while found in taken:
+        count += 1
+        found = f"{name}_{count}.html"
+    taken.add(found)
+    return found
+
+
+def _plain(name: str) -> str:
+    """Without what a file name or an address could take for something else."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:100]

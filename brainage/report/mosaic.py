@@ -6,9 +6,11 @@ radiological convention, with the subject's left and right marked on each.
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -19,10 +21,12 @@ from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.patches import Patch
+from PIL import Image
 from scipy import ndimage
 
 from brainage.errors import ConfigError
 from brainage.files import replacing
+from brainage.report.page import data_uri
 from brainage.report.slices import (
     Slice,
     choose_slices,
@@ -34,6 +38,8 @@ from brainage.report.slices import (
     windowed,
 )
 
+_DPI = 120
+_STRIP = "brainage:contribution"  # key of the PNG's text that says where the contributions lie, in pixels
 _PAPER, _INK, _QUIET, _BADGE = "#0b0e13", "#f2f4f7", "#aab4c0", "#ffd166"
 # Distinct hues for the regional experts, in the order of the groups, and then for the free ones.
 EXPERT_COLOURS = (
@@ -77,8 +83,24 @@ def save_mosaic(
         warning=warning,
         brain_mask=brain_mask,
     )
+    left, top, right, bottom = _strip(figure)
+    facts = {_STRIP: f"{left} {top} {right} {bottom}"}
     with replacing(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+        figure.savefig(partial, format="png", dpi=_DPI, metadata=facts)
+
+
+def contribution_strip(png: Path, width: int = 300) -> str | None:
+    """The contributions of a mosaic by themselves, small, as an address; None for a picture without them."""
+    with Image.open(png) as image:
+        place = str(getattr(image, "text", {}).get(_STRIP, "")).split()
+        if len(place) != 4:
+            return None
+        left, top, right, bottom = (int(value) for value in place)
+        strip = image.convert("RGB").crop((left, top, right, bottom))
+    strip = strip.resize((width, max(1, round(strip.height * width / max(strip.width, 1)))))
+    file = io.BytesIO()
+    strip.save(file, "webp", quality=55, method=4)
+    return data_uri(file.getvalue(), "webp")
 
 
 def draw_mosaic(
@@ -201,6 +223,16 @@ def _canvas(
             bbox=badge,
         )
     return figure, grid
+
+
+def _strip(figure: Figure) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom, in pixels, of the four axial contributions."""
+    row = [axes for axes in figure.axes if axes.images][8:12]
+    boxes = [axes.get_position() for axes in row]
+    width, height = figure.get_size_inches() * _DPI
+    left, right = min(box.x0 for box in boxes) * width, max(box.x1 for box in boxes) * width
+    top, bottom = (1 - max(box.y1 for box in boxes)) * height, (1 - min(box.y0 for box in boxes)) * height
+    return round(left), round(top), round(right), round(bottom)
 
 
 def _diverging(data: np.ndarray) -> tuple[Colormap, Normalize]:

@@ -39,7 +39,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in ("style", "script"):
             self.words += " " + data
 
     def all(self, tag):
@@ -90,10 +90,13 @@ def everything(files, **options):
 
 def test_the_page_needs_nothing_but_itself(files):
     page = Page(everything(files))
-    assert page.all("script") == page.all("link") == page.all("iframe") == []
+    assert page.all("link") == page.all("iframe") == []
+    assert not any("src" in script for script in page.all("script"))
+    (policy,) = (meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
+    assert policy.startswith("default-src 'none'")
     sources = [image["src"] for image in page.all("img")]
     assert len(sources) == 4  # the scatter and three mosaics
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(source.startswith(("data:image/png;base64,", "data:image/webp;base64,")) for source in sources)
     text = (files / "page.html").read_text()
     assert not re.search(r"https?://|url\(|@import", text)
 
@@ -124,7 +127,7 @@ def test_every_scan_has_its_row_with_interval_gap_and_message(files):
 
 def test_text_from_files_is_escaped(files):
     text = everything(files, title="<b>A & B</b>")
-    assert "<script" not in text
+    assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)" in text
     assert "&lt;b&gt;A &amp; B&lt;/b&gt;" in text
 
