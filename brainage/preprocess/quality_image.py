@@ -90,7 +90,7 @@ def _box(brain: np.ndarray) -> tuple[slice, ...]:
 def _tissues(image: np.ndarray, mask: np.ndarray, affine: np.ndarray, volume: np.ndarray) -> dict[str, Any]:
     """Distribution of the intensities of ``csf``, ``gm``, ``wm``; empty where grey and white look alike."""
     try:
-        grey, white = tissue_landmarks(volume)
+        _, grey, white = tissue_landmarks(volume)
     except ValueError:
         # The normalisation says so, and refuses the scan.
         return {}

@@ -13,7 +13,7 @@ from brainage.config import BrainAgeRecipe, load_recipe
 from brainage.models.weights import TrainedModel, load_trained
 from brainage.predict.predictor import predict_scan
 from brainage.preprocess.chain import fingerprint
-from brainage.preprocess.normalize import template_tissues, tissue_landmarks
+from brainage.preprocess.normalize import normalised, template_tissues, tissue_landmarks
 from brainage.resources import resource
 
 GOLDEN_TEMPLATE_AGE = 55.2  # years, measured when the model was made
@@ -38,8 +38,7 @@ def template() -> np.ndarray:
     raw = image.get_fdata(dtype=np.float32)
     inside, _, _ = template_tissues()
     raw = np.where(inside, raw, 0)
-    grey, white = tissue_landmarks(raw)
-    return np.where(inside & (raw > 0), np.clip(0.5 + 0.5 * (raw - grey) / (white - grey), 0, 1.5), 0)
+    return normalised(raw, tissue_landmarks(raw))
 
 
 def test_it_is_small_and_made_by_the_recipe_in_the_package(shipped: TrainedModel) -> None:
