@@ -17,7 +17,11 @@ SHIPPED = "models/shipped/ermoe_ba.safetensors"
 def predict(
     scans: Annotated[
         list[Path],
-        typer.Argument(help="T1w NIfTI files, raw or preprocessed, or folders of either.", metavar="SCAN..."),
+        typer.Argument(
+            help="T1w scans, raw or preprocessed: files, BIDS or other folders, DICOM folders, or a CSV or "
+            "TSV with a column path.",
+            metavar="SCAN...",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV to write, one row a scan.")],
     maps: Annotated[
@@ -43,8 +47,7 @@ def predict(
     import pandas as pd
     from rich.console import Console
 
-    from brainage.cli.terminal import exit_for_failures, logger, progress
-    from brainage.errors import plain_words
+    from brainage.cli.terminal import exit_for_failures, progress
     from brainage.files import replacing
     from brainage.models.weights import load_trained
     from brainage.predict.batch import find_requests, predict_request
@@ -57,25 +60,33 @@ def predict(
         work = derivatives or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="brainage-")))
         for request in progress(requests, "Predicting"):
             outcome = predict_request(request, trained, work, maps)
-            try:
-                _draw_mosaic(outcome, trained)
-            except Exception as error:
-                # A picture must cost neither this age nor the other scans.
-                logger.debug("Drawing failed", exc_info=True)
-                said = f"no mosaic could be drawn: {plain_words(error)}"
-                outcome.row["message"] = "; ".join(filter(None, (outcome.row["message"], said)))
-                outcome.row["status"] = "warning"
+            draw_mosaic_or_say(outcome, trained)
             rows.append(outcome.row)
             # After every scan, so that an interrupted run keeps what it has done.
             with replacing(output) as partial:
                 pd.DataFrame(rows).to_csv(partial, index=False)
     console = Console(highlight=False)
     for row in rows:
-        console.print(_line(row), soft_wrap=True, markup=False)
+        console.print(age_line(row), soft_wrap=True, markup=False)
     exit_for_failures(sum(row["status"] == "failed" for row in rows), len(rows))
 
 
-def _line(row: dict[str, str]) -> str:
+def draw_mosaic_or_say(outcome: Outcome, trained: TrainedModel) -> None:
+    """Draw the maps beside them; a picture that fails costs neither the age nor the other scans."""
+    from brainage.cli.terminal import logger
+    from brainage.errors import plain_words
+
+    try:
+        _draw_mosaic(outcome, trained)
+    except Exception as error:
+        logger.debug("Drawing failed", exc_info=True)
+        said = f"no mosaic could be drawn: {plain_words(error)}"
+        outcome.row["message"] = "; ".join(filter(None, (outcome.row["message"], said)))
+        outcome.row["status"] = "warning"
+
+
+def age_line(row: dict[str, str]) -> str:
+    """One scan's age, or what became of it, as a line for people."""
     who = " ".join(part for part in (row["participant_id"], row["session_id"]) if part)
     who = who or Path(row["path"]).name
     if row["status"] == "failed":
@@ -98,9 +109,9 @@ def _draw_mosaic(outcome: Outcome, trained: TrainedModel) -> None:
     Nothing is drawn of a scan without maps.
     """
     import nibabel as nib
-    import numpy as np
 
     from brainage.anatomy.grid import SPACE
+    from brainage.data.formats_reading import open_image, read_values
     from brainage.evaluate.ages import is_simulated
     from brainage.predict.maps import MAPS, map_path
     from brainage.report.mosaic import save_mosaic
@@ -113,10 +124,11 @@ def _draw_mosaic(outcome: Outcome, trained: TrainedModel) -> None:
     space = SPACE if normalised else "T1w"
     maps = {name: nib.Nifti1Image.from_filename(map_path(prefix, space, name)) for name in MAPS}
     mask = None if normalised else nib.Nifti1Image(scan.native_mask().astype("uint8"), scan.native_affine)
-    t1 = nib.Nifti1Image.from_filename(raw)
-    if not normalised:
+    if normalised:
+        t1 = nib.Nifti1Image.from_filename(raw)
+    else:
         # As it was loaded: one volume, in mm whatever the file's units, with the affine that was chosen.
-        t1 = nib.Nifti1Image(np.asarray(t1.dataobj).reshape(scan.native_shape), scan.native_affine)
+        t1 = nib.Nifti1Image(read_values(open_image(raw), scan.native_shape, raw), scan.native_affine)
     save_mosaic(
         prefix.with_name(f"{prefix.name}_mosaic.png"),
         t1,

@@ -81,7 +81,8 @@ def list_input(path: Path) -> Listing:
         )
     if is_dicom(path):
         return Listing(path.parent, (dicom_scan(path),))
-    if not path.exists() and not path.is_symlink():
+    # A missing file of a scan's name keeps its id, for the row that says so.
+    if not path.exists() and not path.is_symlink() and not is_volume(header_of(path)):
         raise InputError(
             path, "no such file or folder", f"{NAMES}, a BIDS folder or a table", "check the path"
         )

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from brainage.data.cohort import Problem, Scan, find_scans, scan_of
+from brainage.data.cohort import Problem, Scan
+from brainage.data.listing import list_input, with_ids_of_their_own
 from brainage.data.tables import PREDICTION_COLUMNS
 from brainage.errors import InputError, plain_words
 from brainage.models.weights import TrainedModel
@@ -37,50 +38,22 @@ class Request:
 
 
 def find_requests(paths: Sequence[Path]) -> list[Request]:
-    """Every scan that files and folders stand for: raw files, preprocessed ones, BIDS folders of either."""
+    """Every scan that inputs stand for: preprocessed ones, and what ``brainage preprocess`` takes."""
     requests = []
     for path in paths:
-        if path.is_dir():
-            done = find_preprocessed(path)
-            if done:
-                requests += [Request(found) for found in done]
-                continue
-            try:
-                scans, problems = find_scans(path)
-            except InputError as error:
-                requests.append(Request(path, problem=str(error)))
-                continue
-            requests += [Request(scan.path, scan) for scan in scans]
-            requests += [_refused(problem) for problem in problems]
-        elif path.is_file() and is_preprocessed(path):
-            requests.append(Request(path))
-        else:
-            try:
-                requests.append(Request(path, scan_of(path)))
-            except InputError as error:
-                requests.append(Request(path, problem=str(error)))
-    return _with_ids_of_their_own(requests)
-
-
-def _with_ids_of_their_own(requests: Sequence[Request]) -> list[Request]:
-    """Number scans whose files have equal names, such as ``a/T1.nii.gz`` and ``b/T1.nii.gz``.
-
-    Otherwise the outputs of one would overwrite those of the other. Folders are not used for ids, since
-    they often carry names of people.
-    """
-    taken: set[tuple[tuple[str, str], ...]] = set()
-    own = []
-    for request in requests:
-        scan = request.scan
-        if scan is not None:
-            label, count = scan.entities["sub"], 1
-            while tuple(scan.entities.items()) in taken:
-                count += 1
-                entities = {**scan.entities, "sub": f"{label}x{count}"}
-                scan = replace(scan, participant_id=f"sub-{entities['sub']}", entities=entities)
-            taken.add(tuple(scan.entities.items()))
-        own.append(replace(request, scan=scan))
-    return own
+        done = find_preprocessed(path) if path.is_dir() else []
+        if done or (path.is_file() and is_preprocessed(path)):
+            requests += [Request(found) for found in done or [path]]
+            continue
+        try:
+            listing = list_input(path)
+        except InputError as error:
+            requests.append(Request(path, problem=str(error)))
+            continue
+        requests += [Request(scan.path, scan) for scan in listing.scans]
+        requests += [_refused(problem) for problem in listing.problems]
+    own = iter(with_ids_of_their_own(request.scan for request in requests if request.scan))
+    return [replace(request, scan=next(own)) if request.scan else request for request in requests]
 
 
 def _refused(problem: Problem) -> Request:
@@ -149,6 +122,14 @@ def predict_request(request: Request, trained: TrainedModel, derivatives: Path, 
         "preprocessing_fingerprint": scan.fingerprint,
     }
     return Outcome(row, scan, prefix)
+
+
+def failed_prediction(request: Request, message: str) -> Outcome:
+    """The outcome of a request whose scan was lost before it could be predicted."""
+    row: dict[str, Any] = dict.fromkeys(PREDICTION_COLUMNS, "") | {"path": str(request.path)}
+    if request.scan:
+        row |= {"participant_id": request.scan.participant_id, "session_id": request.scan.session_id}
+    return Outcome(row | {"status": "failed", "message": message})
 
 
 def _failed(row: dict[str, Any], message: str) -> Outcome:

@@ -89,7 +89,8 @@ def _round(
 ) -> Generator[Row, None, None]:
     from distributed import wait
 
-    waiting, running = deque(enumerate(scans)), {}
+    waiting = deque(enumerate(scans))
+    running: dict[Any, Scan] = {}
     polls_alone = 0
     try:
         while waiting or running:

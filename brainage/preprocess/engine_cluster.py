@@ -164,7 +164,7 @@ def _slurm_cluster(jobs: int) -> Any:
         rule = "needs dask-jobqueue: pip install 'brainage[slurm]'"
         raise ConfigError("--slurm", True, rule) from error
     settings = dask.config.get("jobqueue.slurm", {}) or {}
-    own = {} if settings.get("cores") else {"cores": 1}
+    own: dict[str, Any] = {} if settings.get("cores") else {"cores": 1}
     if not settings.get("memory"):
         own["memory"] = f"{(BASE_BYTES + BYTES_PER_VOXEL * USUAL_VOXELS) / GIB:.0f}GiB"
     try:

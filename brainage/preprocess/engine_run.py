@@ -22,8 +22,8 @@ from brainage.preprocess.outputs import describe_dataset, refuse_unwritable
 logger = logging.getLogger("brainage")
 
 STATUS = "status.tsv"
-# What BIDS has no place for.
-_IGNORED = f"{STATUS}\n{FOLDER}/\n"
+# What BIDS has no place for, of this and of ``brainage run``.
+_IGNORED = f"{STATUS}\n{FOLDER}/\nbrain_ages.csv\nmaps/\nreports/\ngroup*\n"
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from typing import Any
 from brainage.errors import InputError
 from brainage.preprocess.outputs import refuse_unwritable
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 logger = logging.getLogger("brainage")
 

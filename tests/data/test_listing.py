@@ -46,10 +46,10 @@ def test_a_folder_of_files(touch):
 
 def test_files_and_folders_together_and_a_useless_input_costs_only_itself(touch, tmp_path):
     root = touch("x/sub-1/anat/sub-1_T1w.nii", "y/T1.nii", "empty/z.txt")
-    listing = list_scans([root / "x", root / "y" / "T1.nii", root / "empty", root / "absent.nii"])
+    listing = list_scans([root / "x", root / "y" / "T1.nii", root / "empty", root / "absent"])
     assert ids(listing) == ["sub-1", "sub-T1"]
-    assert [problem.path.name for problem in listing.problems] == ["empty", "absent.nii"]
-    for name in ("empty", "absent.nii"):
+    assert [problem.path.name for problem in listing.problems] == ["empty", "absent"]
+    for name in ("empty", "absent"):
         with pytest.raises(InputError):
             list_scans([root / name])
 
