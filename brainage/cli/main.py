@@ -13,6 +13,7 @@ from brainage.cli.evaluate import evaluate
 from brainage.cli.info import info
 from brainage.cli.predict import predict
 from brainage.cli.preprocess import preprocess
+from brainage.cli.qc import qc
 from brainage.cli.report import report
 from brainage.cli.run import run as run_app
 from brainage.cli.simulate import simulate
@@ -28,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _function in (atlas, demo, evaluate, info, predict, preprocess, report, run_app, simulate, train):
+for _function in (atlas, demo, evaluate, info, predict, preprocess, qc, report, run_app, simulate, train):
     app.command(_function.__name__)(command(_function))
 
 

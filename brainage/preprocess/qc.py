@@ -105,12 +105,16 @@ def judge(qc: Mapping[str, float], recipe: QcRecipe) -> tuple[list[str], list[st
             continue
         # What is no number lies below everything.
         too_high = limit.good[1] is not None and value > limit.good[1]
-        clause = f"{reasons[too_high] or reasons[not too_high]} ({name} {value:.3g})"
+        clause = f"{reasons[too_high] or reasons[not too_high]} ({name} {_short(value)})"
         if not _within(value, limit.usable):
             failures.append(clause)
         elif not _within(value, limit.good):
             warnings.append(clause)
     return warnings, failures
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _within(value: float, ends: tuple[float | None, float | None]) -> bool:
