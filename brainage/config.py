@@ -86,16 +86,46 @@ class QcRecipe(Recipe):
 class PreprocessRecipe(Recipe):
     """What may vary in preprocessing.
 
+    ``mask`` and ``transform`` are templates of paths, from the folder of the scan on, in which
+    ``{participant_id}``, ``{session_id}`` (both with their prefix) and ``{name}`` (that of the scan's file,
+    without ``_T1w`` and ending) are filled in; every scan must have the file.
+
     Attributes:
         brain_extraction: ``auto`` strips heads and keeps the mask of stripped scans; ``always`` and
             ``never`` overrule the detection.
+        bias_correction: False for scans that were corrected before.
+        registration: False for scans whose world is MNI152NLin2009aSym already.
+        mask: brain masks that take the place of brain extraction.
+        transform: affine ITK transforms that take the place of registration.
         n4_shrink_mm: voxel edge at which the bias field is estimated, mm.
         qc: what makes a scan doubtful or unusable; it changes no volume.
     """
 
     brain_extraction: Literal["auto", "always", "never"] = "auto"
+    bias_correction: bool = True
+    registration: bool = True
+    mask: str | None = None
+    transform: str | None = None
     n4_shrink_mm: float = Field(default=4.0, gt=0, le=10)
     qc: QcRecipe = QcRecipe()
+
+    @field_validator("mask", "transform")
+    @classmethod
+    def _is_template(cls, template: str | None) -> str | None:
+        try:
+            if template is not None and not template.format(participant_id="", session_id="", name="x"):
+                raise ValueError("must name a file")
+        except (KeyError, IndexError, AttributeError) as error:
+            raise ValueError("may use {participant_id}, {session_id} and {name} alone") from error
+        return template
+
+    @model_validator(mode="after")
+    def _one_way_each(self) -> PreprocessRecipe:
+        if self.mask and self.brain_extraction != "auto":
+            raise ValueError(f"mask and brain_extraction: {self.brain_extraction} exclude each other")
+        if self.transform and not self.registration:
+            raise ValueError("transform and registration: false exclude each other")
+        return self
 
 
 class ModelRecipe(Recipe):

@@ -9,13 +9,15 @@ import numpy as np
 from monai.transforms import Transform
 from scipy import ndimage
 
+from brainage.preprocess.geometry import to_canonical
 from brainage.preprocess.head_registration import HeadTemplate, align_head, load_head_template
 from brainage.preprocess.itk import image_from_tensor, tensor_like
+from brainage.preprocess.own_files import read_mask
 from brainage.preprocess.stripped import is_stripped
 
 MODES = ("auto", "always", "never")
-# Intracranial volumes of adults and children from five years on, with room.
-SMALLEST_ML, LARGEST_ML = 800.0, 2200.0
+# Far outside of intracranial volumes from birth on; what is merely unlikely is for quality control to say.
+SMALLEST_ML, LARGEST_ML = 400.0, 3000.0
 # Lowest correlation of an aligned head with the template; good ones have 0.8 and more.
 LOWEST_NCC = 0.5
 
@@ -25,7 +27,8 @@ class BrainExtractiond(Transform):
 
     The mask of a head is where the shipped template, aligned to it by affine and demons, has brain
     (ventricles and the fluid around the brain included); that of a stripped scan is what is not zero. For a
-    head ``qc`` gains ``head_ncc``, the correlation with the aligned template.
+    head ``qc`` gains ``head_ncc``, the correlation with the aligned template. The file ``own_mask``, where
+    there is one, is taken as it is.
 
     Args:
         mode: ``auto`` recognises scans without skull, ``always`` takes every scan for a head, ``never`` for
@@ -33,6 +36,7 @@ class BrainExtractiond(Transform):
         template: average head; None for the shipped one.
 
     Raises:
+        InputError: ``own_mask`` cannot be used.
         ValueError: the mode is unknown; there is nothing in the scan; the head does not fit the template or
             its brain has an impossible volume.
     """
@@ -48,8 +52,12 @@ class BrainExtractiond(Transform):
         values = image[0].cpu().numpy()
         spacing = np.linalg.norm(image.affine.numpy()[:3, :3], axis=0)
         stripped = self.mode == "never" or (self.mode == "auto" and is_stripped(values, spacing))
-        if stripped:
-            mask, figures = _solid(values > 0), {}
+        figures: dict[str, float] = {}
+        if "own_mask" in out:
+            own = read_mask(out["own_mask"], tuple(out["native_shape"]), out["native_affine"])
+            mask, _ = to_canonical(own, out["native_affine"])
+        elif stripped:
+            mask = _solid(values > 0)
         else:
             aligned = align_head(image_from_tensor(image), self.template or load_head_template())
             mask = _solid(aligned.brain_on(image_from_tensor(image)) > 0.5)

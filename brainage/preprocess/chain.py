@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,6 @@ from monai.transforms import Compose, CopyItemsd
 from brainage.anatomy.grid import MODEL_GRID, SPACE
 from brainage.config import PreprocessRecipe
 from brainage.data.cohort import Scan
-from brainage.data.formats import digest_of
 from brainage.errors import BrainageError, InputError
 from brainage.preprocess.brain_extraction import BrainExtractiond
 from brainage.preprocess.geometry import to_original
@@ -29,6 +30,7 @@ from brainage.preprocess.outputs import (
     sidecar_of,
     write_outputs,
 )
+from brainage.preprocess.own_files import own_files, source_digest
 from brainage.preprocess.provenance import software_versions, steps_of
 from brainage.preprocess.qc import MeasureQualityd, judge
 from brainage.preprocess.quality_image import MeasureImageQualityd
@@ -52,36 +54,42 @@ class QualityError(InputError):
 
 
 def preprocess_chain(recipe: PreprocessRecipe) -> Compose:
-    """From ``{"image": path}`` to a volume on the model grid; the keys are described where they are added."""
-    return Compose(
-        [
-            LoadScand("image"),
-            CopyItemsd("image", names="uncorrected"),
-            N4BiasCorrectiond("image", shrink_mm=recipe.n4_shrink_mm),
-            BrainExtractiond(mode=recipe.brain_extraction),
-            N4BiasCorrectiond("image", shrink_mm=recipe.n4_shrink_mm, mask_key="brain_mask"),
-            RegisterToTemplated(),
-            ResampleToModelGridd(),
-            MeasureQualityd(),
-            MeasureImageQualityd(),
-            NormalizeIntensityd(),
-            MeasureLeftRightd(),
-        ]
-    )
+    """From ``{"image": path}`` to a volume on the model grid; the keys are described where they are added.
+
+    ``own_mask`` and ``own_transform``, see ``own_files``, may be there too.
+    """
+    n4 = partial(N4BiasCorrectiond, "image", shrink_mm=recipe.n4_shrink_mm)
+    steps = [
+        LoadScand("image"),
+        CopyItemsd("image", names="uncorrected"),
+        *([n4()] if recipe.bias_correction else []),
+        BrainExtractiond(mode=recipe.brain_extraction),
+        *([n4(mask_key="brain_mask")] if recipe.bias_correction else []),
+        RegisterToTemplated(enabled=recipe.registration),
+        ResampleToModelGridd(),
+        MeasureQualityd(),
+        MeasureImageQualityd(),
+        NormalizeIntensityd(),
+        MeasureLeftRightd(),
+    ]
+    return Compose(steps)
 
 
 def fingerprint(recipe: PreprocessRecipe) -> str:
     """16 hexadecimal digits: volumes are comparable if theirs are equal.
 
     Settings at their defaults are left out, so that a new setting whose default changes nothing leaves the
-    volumes and models of before valid. What only judges volumes (``qc``) does not count.
+    volumes and models of before valid. What only judges volumes (``qc``) does not count, and of own masks and
+    transforms just that there are any.
     """
+    varied = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"qc"})
+    varied |= {name: True for name in ("mask", "transform") if name in varied}
     settings = {
         "chain": CHAIN_VERSION,
         "space": SPACE,
         "shape": MODEL_GRID.shape,
         "affine": MODEL_GRID.affine.tolist(),
-        "recipe": recipe.model_dump(mode="json", exclude_defaults=True, exclude={"qc"}),
+        "recipe": varied,
     }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -100,14 +108,15 @@ def preprocess_scan(
     Raises:
         InputError: the scan cannot be used. ``QualityError`` if that is known only from the result.
     """
-    source, mark = digest_of(scan.path), fingerprint(recipe)
+    source, mark = source_digest(scan, recipe), fingerprint(recipe)
     volume_path, _ = output_paths(scan, out_dir)
     if not force and is_done(scan, out_dir, mark, source):
         return read_preprocessed(volume_path)
     # From here on, what an earlier run left is out of date.
     sidecar_of(volume_path).unlink(missing_ok=True)
     chain = preprocess_chain(recipe)
-    data = _run(chain, scan)
+    own = own_files(scan, recipe)
+    data = _run(chain, scan, own)
     qc = {name: float(value) for name, value in data["qc"].items()}
     doubts, failures = judge(qc, recipe.qc)
     if failures:
@@ -126,6 +135,7 @@ def preprocess_scan(
         "SpatialReference": SPACE,
         "SkullStripped": True,
         "Stripped": bool(data["stripped"]),
+        "OwnFiles": {key.removeprefix("own_"): path.name for key, path in own.items()},
         "NativeToMNI": np.asarray(data["native_to_mni"], dtype=float).tolist(),
         "NativeShape": [int(size) for size in data["native_shape"]],
         "NativeAffine": np.asarray(data["native_affine"], dtype=float).tolist(),
@@ -133,15 +143,26 @@ def preprocess_scan(
         "Warnings": [*data["warnings"], *doubts],
         "Fingerprint": mark,
         "ChainVersion": CHAIN_VERSION,
-        "Recipe": recipe.model_dump(mode="json"),
+        "Recipe": _without_folders(recipe),
         "Steps": steps_of(chain.transforms),
         "SoftwareVersions": software_versions(),
     }
     return write_outputs(scan, out_dir, data["volume"][0].cpu().numpy(), mask, facts)
 
 
-def _run(chain: Compose, scan: Scan) -> dict[str, Any]:
-    data: dict[str, Any] = {"image": scan.path}
+def _without_folders(recipe: PreprocessRecipe) -> dict[str, Any]:
+    """The recipe for a sidecar, which tells no path of the user's machine."""
+    settings = recipe.model_dump(mode="json")
+    names = {
+        key: settings[key].replace("\\", "/").rpartition("/")[2]
+        for key in ("mask", "transform")
+        if settings[key]
+    }
+    return settings | names
+
+
+def _run(chain: Compose, scan: Scan, own: Mapping[str, Path]) -> dict[str, Any]:
+    data: dict[str, Any] = {"image": scan.path, **own}
     try:
         # One by one, so that after an error the figures measured before it are still at hand.
         for transform in chain.transforms:

@@ -49,9 +49,39 @@ def image_from_tensor(tensor: MetaTensor) -> sitk.Image:
     return image_from_array(tensor[0].cpu().numpy(), tensor.affine.numpy())
 
 
+def tensor_from_image(image: sitk.Image) -> MetaTensor:
+    """A SimpleITK image as a (1, X, Y, Z) MetaTensor with its own voxel -> RAS mm affine."""
+    linear = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine = RAS_TO_LPS @ np.vstack([np.column_stack([linear, image.GetOrigin()]), [0.0, 0.0, 0.0, 1.0]])
+    array = np.ascontiguousarray(array_from_image(image))
+    return MetaTensor(torch.from_numpy(array)[None], affine=torch.from_numpy(affine))
+
+
 def tensor_like(array: np.ndarray, reference: MetaTensor) -> MetaTensor:
     """An (X, Y, Z) array as a (1, X, Y, Z) MetaTensor on the grid of ``reference``."""
     return MetaTensor(torch.from_numpy(np.ascontiguousarray(array))[None], affine=reference.affine.clone())
+
+
+def matrix_of(transform: sitk.Transform) -> np.ndarray:
+    """The (4, 4) RAS mm matrix of an affine SimpleITK transform (which works in LPS mm)."""
+    linear = np.column_stack(
+        [
+            np.subtract(transform.TransformPoint(p), transform.TransformPoint((0, 0, 0)))
+            for p in np.eye(3).tolist()
+        ]
+    )
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = linear, transform.TransformPoint((0.0, 0.0, 0.0))
+    return RAS_TO_LPS @ matrix @ RAS_TO_LPS
+
+
+def transform_of(matrix: np.ndarray) -> sitk.AffineTransform:
+    """The SimpleITK transform (LPS mm) of a (4, 4) RAS mm matrix."""
+    lps = RAS_TO_LPS @ matrix @ RAS_TO_LPS
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(lps[:3, :3].ravel().tolist())
+    transform.SetTranslation(lps[:3, 3].tolist())
+    return transform
 
 
 class _ThreadLimit:

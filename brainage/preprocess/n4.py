@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
+from monai.transforms import InvertibleTransform, MapTransform
 
-from brainage.preprocess.itk import array_from_image, image_from_tensor, one_thread, tensor_like
+from brainage.preprocess.itk import (
+    array_from_image,
+    image_from_tensor,
+    one_thread,
+    tensor_from_image,
+    tensor_like,
+)
 
 # Share of exact zeros above which they are background that was erased.
 MOSTLY_ZERO = 0.3
@@ -18,7 +24,7 @@ MOSTLY_ZERO = 0.3
 MARGIN_MM = 24.0
 
 
-class N4BiasCorrectiond(MapTransform):
+class N4BiasCorrectiond(MapTransform, InvertibleTransform):
     """N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908) on a coarse grid, applied on the full one.
 
     The field is smooth, so it is estimated on voxels of about ``shrink_mm``, each the mean of those it holds,
@@ -27,7 +33,8 @@ class N4BiasCorrectiond(MapTransform):
     at its faces. The mask is the foreground by Otsu's threshold, or the non-zero voxels of a scan that is
     mostly exact zeros (already stripped).
 
-    The inverse multiplies by the field, which ``log_bias_field`` of the class gives.
+    The logarithms of the fields go along under ``{key}_log_bias``, a tuple of MetaTensors (1, X, Y, Z) on
+    coarse grids, the latest last; the inverse multiplies by that one and takes it off.
 
     Args:
         keys: images (1, X, Y, Z) to correct in place.
@@ -54,13 +61,28 @@ class N4BiasCorrectiond(MapTransform):
         for key in self.key_iterator(out):
             image = image_from_tensor(out[key])
             mask = image_from_tensor(out[self.mask_key]) if self.mask_key else None
-            field = np.exp(array_from_image(self.log_bias_field(image, mask)))
-            corrected = array_from_image(image) / field
+            log_field = self.log_bias_field(image, mask)
+            corrected = array_from_image(image) / np.exp(_spread(log_field, image))
             out[key] = tensor_like(corrected.astype(np.float32), out[key])
+            kept = tensor_from_image(log_field)
+            out[f"{key}_log_bias"] = (*out.get(f"{key}_log_bias", ()), kept)
+        return out
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Undo the latest correction of each key, up to rounding."""
+        out = dict(data)
+        if self.mask_key and out["stripped"]:
+            return out
+        for key in self.key_iterator(out):
+            image = image_from_tensor(out[key])
+            *earlier, latest = out[f"{key}_log_bias"]
+            biased = array_from_image(image) * np.exp(_spread(image_from_tensor(latest), image))
+            out[key] = tensor_like(biased.astype(np.float32), out[key])
+            out[f"{key}_log_bias"] = tuple(earlier)
         return out
 
     def log_bias_field(self, image: sitk.Image, mask: sitk.Image | None = None) -> sitk.Image:
-        """Logarithm of the field that multiplies ``image``, on its grid; fitted in ``mask`` where given."""
+        """Logarithm of the field that multiplies ``image``, on a coarse grid; fitted in ``mask`` if given."""
         factors = [max(1, round(self.shrink_mm / size)) for size in image.GetSpacing()]
         coarse = sitk.BinShrink(image, factors)
         if mask is None and np.mean(sitk.GetArrayViewFromImage(image) == 0) > MOSTLY_ZERO:
@@ -75,11 +97,16 @@ class N4BiasCorrectiond(MapTransform):
         shifted = coarse - lowest + 1e-3 * (float(values.max()) - lowest)
         with one_thread():
             n4.Execute(shifted, chosen)
-        resample = sitk.ResampleImageFilter()
-        resample.SetReferenceImage(image)
-        resample.SetUseNearestNeighborExtrapolator(True)
         # Not evaluated on the full grid at once: that would stretch the splines from corner to corner of it.
-        return resample.Execute(n4.GetLogBiasFieldAsImage(coarse))
+        return n4.GetLogBiasFieldAsImage(coarse)
+
+
+def _spread(log_field: sitk.Image, image: sitk.Image) -> np.ndarray:
+    """A coarse field on the grid of an image, (X, Y, Z); beyond its own box as at its faces."""
+    resample = sitk.ResampleImageFilter()
+    resample.SetReferenceImage(image)
+    resample.SetUseNearestNeighborExtrapolator(True)
+    return array_from_image(resample.Execute(log_field))
 
 
 def _whole(mask: sitk.Image, factors: list[int]) -> sitk.Image:

@@ -11,8 +11,15 @@ import SimpleITK as sitk
 from monai.transforms import Transform
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 
-from brainage.preprocess.itk import RAS_TO_LPS, array_from_image, image_from_array, image_from_tensor
+from brainage.preprocess.itk import (
+    array_from_image,
+    image_from_array,
+    image_from_tensor,
+    matrix_of,
+    transform_of,
+)
 from brainage.preprocess.mutual_information import register
+from brainage.preprocess.own_files import read_transform
 
 
 @lru_cache(maxsize=1)
@@ -22,28 +29,6 @@ def template_brain() -> sitk.Image:
     # Outside the brain the template holds faint interpolation noise.
     inside = np.asarray(load_mni152_brain_mask(resolution=2).dataobj) > 0
     return image_from_array(template.get_fdata(dtype=np.float32) * inside, template.affine)
-
-
-def matrix_of(transform: sitk.Transform) -> np.ndarray:
-    """The (4, 4) RAS mm matrix of an affine SimpleITK transform (which works in LPS mm)."""
-    linear = np.column_stack(
-        [
-            np.subtract(transform.TransformPoint(p), transform.TransformPoint((0, 0, 0)))
-            for p in np.eye(3).tolist()
-        ]
-    )
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = linear, transform.TransformPoint((0.0, 0.0, 0.0))
-    return RAS_TO_LPS @ matrix @ RAS_TO_LPS
-
-
-def transform_of(matrix: np.ndarray) -> sitk.AffineTransform:
-    """The SimpleITK transform (LPS mm) of a (4, 4) RAS mm matrix."""
-    lps = RAS_TO_LPS @ matrix @ RAS_TO_LPS
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(lps[:3, :3].ravel().tolist())
-    transform.SetTranslation(lps[:3, 3].tolist())
-    return transform
 
 
 def register_affine(brain: sitk.Image, fixed: sitk.Image | None = None) -> tuple[np.ndarray, float]:
@@ -72,11 +57,20 @@ def register_affine(brain: sitk.Image, fixed: sitk.Image | None = None) -> tuple
     affine.SetMatrix(similarity.GetMatrix())
     affine.SetTranslation(similarity.GetTranslation())
     affine = sitk.AffineTransform(register(fixed, small, affine, (4, 2, 1), (4.0, 2.0, 0.0), near)[0])
-    moved = array_from_image(sitk.Resample(small, fixed, affine, sitk.sitkLinear))
-    inside = array_from_image(fixed) > 0
-    ncc = float(np.corrcoef(moved[inside], array_from_image(fixed)[inside])[0, 1])
     # The optimiser's transform takes template points to scan points.
-    return np.linalg.inv(matrix_of(affine)), ncc
+    return np.linalg.inv(matrix_of(affine)), _likeness(small, fixed, affine)
+
+
+def likeness(brain: sitk.Image, native_to_mni: np.ndarray) -> float:
+    """The figure of :func:`register_affine` for a matrix that is already known."""
+    small = _clip(_resample_isotropic(brain, 2.0))
+    return _likeness(small, template_brain(), transform_of(np.linalg.inv(native_to_mni)))
+
+
+def _likeness(small: sitk.Image, fixed: sitk.Image, to_scan: sitk.Transform) -> float:
+    moved = array_from_image(sitk.Resample(small, fixed, to_scan, sitk.sitkLinear))
+    inside = array_from_image(fixed) > 0
+    return float(np.corrcoef(moved[inside], array_from_image(fixed)[inside])[0, 1])
 
 
 def _resample_isotropic(image: sitk.Image, spacing: float) -> sitk.Image:
@@ -111,13 +105,33 @@ def _size(image: sitk.Image) -> float:
 
 
 class RegisterToTemplated(Transform):
-    """Adds ``native_to_mni`` and the QC figure ``registration_ncc`` from ``image`` and ``brain_mask``."""
+    """Adds ``native_to_mni`` and the QC figure ``registration_ncc`` from ``image`` and ``brain_mask``.
+
+    ``native_to_mni`` is (4, 4), world RAS mm of the scan -> world RAS mm of MNI152NLin2009aSym; its matrix
+    inverse leads back. It is found by :func:`register_affine`; read from the file ``own_transform`` where
+    there is one; or the identity.
+
+    Args:
+        enabled: False for scans whose world is that of the template already.
+
+    Raises:
+        InputError: ``own_transform`` cannot be used.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        self.enabled = enabled
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
         brain = image_from_tensor(out["image"]) * sitk.Cast(
             image_from_tensor(out["brain_mask"]), sitk.sitkFloat32
         )
-        out["native_to_mni"], ncc = register_affine(sitk.Cast(brain, sitk.sitkFloat32))
+        brain = sitk.Cast(brain, sitk.sitkFloat32)
+        if "own_transform" in out or not self.enabled:
+            matrix = read_transform(out["own_transform"]) if "own_transform" in out else np.eye(4)
+            ncc = likeness(brain, matrix)
+        else:
+            matrix, ncc = register_affine(brain)
+        out["native_to_mni"] = matrix
         out["qc"] = {**out.get("qc", {}), "registration_ncc": ncc}
         return out

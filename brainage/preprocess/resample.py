@@ -9,19 +9,28 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms import Transform
+from monai.transforms import InvertibleTransform
 
 from brainage.anatomy.grid import MODEL_GRID
-from brainage.preprocess.itk import array_from_image, image_from_tensor, in_parallel, model_grid_image
-from brainage.preprocess.registration import transform_of
+from brainage.preprocess.itk import (
+    array_from_image,
+    image_from_tensor,
+    in_parallel,
+    model_grid_image,
+    tensor_like,
+    transform_of,
+)
 
 
-class ResampleToModelGridd(Transform):
+class ResampleToModelGridd(InvertibleTransform):
     """Adds ``volume``: the brain alone, (1, 80, 96, 80), 2 mm, RAS, MNI152NLin2009aSym.
 
     One linear interpolation from the scan as stored: resampling and cropping are the same step. Finer
     scans are smoothed first to the model grid's resolution (sigma 0.4 voxel), so that 1 mm and 2 mm scans
     of a brain look alike. The mask goes along as the share of brain in each voxel.
+
+    The inverse brings ``volume``, which may be any map on the model grid, onto the grid of ``image``: linear
+    interpolation, 0 beyond the model grid. Up to that interpolation it undoes the resampling.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -37,6 +46,15 @@ class ResampleToModelGridd(Transform):
         volume, share = in_parallel(moved, (brain, mask))
         volume = np.where(share > 0.5, volume / np.maximum(share, 0.5), 0.0).astype(np.float32)
         out["volume"] = MetaTensor(torch.from_numpy(volume)[None], affine=torch.from_numpy(MODEL_GRID.affine))
+        return out
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """See the class; ``volume`` becomes (1, X, Y, Z) on the grid of ``image``."""
+        out = dict(data)
+        native = image_from_tensor(out["image"])
+        to_mni = transform_of(out["native_to_mni"])
+        moved = sitk.Resample(image_from_tensor(out["volume"]), native, to_mni, sitk.sitkLinear)
+        out["volume"] = tensor_like(array_from_image(moved), out["image"])
         return out
 
 

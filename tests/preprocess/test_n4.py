@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from monai.data.meta_tensor import MetaTensor
 
@@ -44,3 +45,36 @@ def test_within_a_mask_the_rest_does_not_steer_the_field() -> None:
     assert fitted.std() / fitted.mean() < 0.3 * before.std() / before.mean()
     untouched = N4BiasCorrectiond("image", mask_key="brain_mask")(scan | {"stripped": True})
     assert untouched["image"] is scan["image"]
+
+
+def test_the_inverse_gives_the_scan_back(template):
+    values = template.get_fdata(dtype=np.float32)[::2, ::2, ::2] * 3
+    affine = torch.from_numpy(template.affine @ np.diag([2.0, 2.0, 2.0, 1.0]))
+    scan = {"image": MetaTensor(torch.from_numpy(np.ascontiguousarray(values))[None], affine=affine)}
+    scan |= {"brain_mask": MetaTensor((scan["image"] > 0).to(torch.uint8), affine=affine), "stripped": False}
+    steps = [N4BiasCorrectiond("image"), N4BiasCorrectiond("image", mask_key="brain_mask")]
+    once = steps[0](scan)
+    twice = steps[1](once)
+    assert [len(data["image_log_bias"]) for data in (once, twice)] == [1, 2]
+    assert not torch.equal(once["image"], twice["image"])
+    back = steps[0].inverse(steps[1].inverse(twice))
+    assert back["image_log_bias"] == ()
+    np.testing.assert_allclose(back["image"].numpy(), scan["image"].numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("padding", [[(20, 20), (5, 30), (0, 25)], [(0, 0), (0, 0), (30, 0)]])
+def test_air_around_the_brain_does_not_change_the_field(template, padding):
+    clean = template.get_fdata(dtype=np.float32)[::2, ::2, ::2]
+    ramp = np.exp(np.linspace(-0.3, 0.3, clean.shape[2], dtype=np.float32))
+    fields = []
+    for width in ([(0, 0)] * 3, padding):
+        values = np.pad(clean * ramp, width)
+        affine = np.diag([4.0, 4.0, 4.0, 1.0])
+        tensor = MetaTensor(torch.from_numpy(values)[None], affine=torch.from_numpy(affine))
+        result = N4BiasCorrectiond("image")({"image": tensor})["image"][0].numpy()
+        box = tuple(
+            slice(before, before + size) for (before, _), size in zip(width, clean.shape, strict=True)
+        )
+        fields.append(result[box])
+    inside = clean > 0
+    np.testing.assert_allclose(fields[1][inside], fields[0][inside], rtol=2e-3)

@@ -54,3 +54,23 @@ def test_a_ball_on_other_voxels_in_another_place_comes_out_the_same(ball, size):
     assert (volume[radius > 60 + 2 * size] == 0).all()
     # Voxels that are partly brain get the brain's intensity, not half of it.
     assert volume[volume > 0].min() > 90
+
+
+def test_the_inverse_brings_a_map_back_onto_the_scan():
+    """A map that rises linearly in MNI space is its value at the mapped place, on the scan's own voxels."""
+    native_to_mni = np.array([[1.1, 0.1, 0, 4], [-0.1, 1.0, 0, -20], [0, 0, 0.9, 6], [0, 0, 0, 1]])
+    index = np.indices(MODEL_GRID.shape).reshape(3, -1)
+    world = MODEL_GRID.affine[:3, :3] @ index + MODEL_GRID.affine[:3, 3:]
+    slope = np.array([[0.5, -0.2, 0.3]])
+    values = (100 + slope @ world).reshape(MODEL_GRID.shape).astype(np.float32)
+    affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    affine[:3, 3] = -40
+    scan = MetaTensor(torch.ones(1, 20, 22, 24), affine=torch.from_numpy(affine))
+    volume = MetaTensor(torch.from_numpy(values)[None], affine=torch.from_numpy(MODEL_GRID.affine))
+    back = ResampleToModelGridd().inverse({"image": scan, "volume": volume, "native_to_mni": native_to_mni})
+    assert back["volume"].shape == scan.shape
+    np.testing.assert_allclose(back["volume"].affine.numpy(), affine)
+    voxels = np.indices(scan.shape[1:]).reshape(3, -1)
+    there = native_to_mni @ affine @ np.vstack([voxels, np.ones(voxels.shape[1])])
+    expected = 100 + slope @ there[:3]
+    np.testing.assert_allclose(back["volume"].numpy().reshape(1, -1), expected, atol=1e-2)
