@@ -11,14 +11,17 @@ from brainage.cli.atlas import atlas
 from brainage.cli.demo import demo
 from brainage.cli.evaluate import evaluate
 from brainage.cli.info import info
+from brainage.cli.overlay import overlay
 from brainage.cli.predict import predict
 from brainage.cli.preprocess import preprocess
 from brainage.cli.qc import qc
 from brainage.cli.report import report
 from brainage.cli.run import run as run_app
+from brainage.cli.selftest import selftest
 from brainage.cli.simulate import simulate
 from brainage.cli.terminal import Debug, Quiet, Talk, Verbose, command
 from brainage.cli.train import train
+from brainage.cli.vision import app as vision
 
 app = typer.Typer(
     name="brainage",
@@ -29,8 +32,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _function in (atlas, demo, evaluate, info, predict, preprocess, qc, report, run_app, simulate, train):
+for _function in (
+    atlas,
+    demo,
+    evaluate,
+    info,
+    overlay,
+    predict,
+    preprocess,
+    qc,
+    report,
+    run_app,
+    selftest,
+    simulate,
+    train,
+):
     app.command(_function.__name__)(command(_function))
+app.add_typer(vision, name="vision")
 
 
 def _print_version(asked: bool) -> None:

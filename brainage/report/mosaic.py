@@ -41,10 +41,11 @@ from brainage.report.slices import (
 _DPI = 120
 _STRIP = "brainage:contribution"  # key of the PNG's text that says where the contributions lie, in pixels
 _PAPER, _INK, _QUIET, _BADGE = "#0b0e13", "#f2f4f7", "#aab4c0", "#ffd166"
-# Distinct hues for the regional experts, in the order of the groups, and then for the free ones.
+# For the regional experts, in the order of the groups, and then the free ones. The first twelve were found by
+# search: in CIELAB any two are at least 25 apart to protan and deutan readers, and 40 to others.
 EXPERT_COLOURS = (
-    *("#4e9de6", "#5ad1c2", "#f2a541", "#b07cf0", "#ef6f8f", "#f7e463", "#3a63d8", "#d9d9d9", "#7fc96b"),
-    *("#ff8a5c", "#c9a27e", "#e05bd0", "#8ea6b8", "#a8e05f", "#c04a4a", "#6f7bd1"),
+    *("#4e9de6", "#ffec1a", "#ec9f79", "#532dff", "#b21a40", "#53ffc6", "#9f2d8c", "#8c8c8c", "#1a66ec"),
+    *("#ff1a1a", "#40ecff", "#b2ff79", "#e8e8e8", "#7a4a1e", "#3f7f3f", "#c9a27e"),
 )
 
 _CONVENTION = (
