@@ -145,7 +145,7 @@ def preprocess_scan(
         "ChainVersion": CHAIN_VERSION,
         "Recipe": _without_folders(recipe),
         "Steps": steps_of(chain.transforms),
-        "SoftwareVersions": software_versions(),
+        "Versions": software_versions(),
     }
     return write_outputs(scan, out_dir, data["volume"][0].cpu().numpy(), mask, facts)
 

@@ -23,7 +23,7 @@ logger = logging.getLogger("brainage")
 
 STATUS = "status.tsv"
 # What BIDS has no place for, of this and of ``brainage run``.
-_IGNORED = f"{STATUS}\n{FOLDER}/\nbrain_ages.csv\nmaps/\nreports/\ngroup*\n"
+_IGNORED = "\n".join((STATUS, FOLDER, "brain_ages.csv", "maps", "reports", "group*", "qc*", "*_xfm.txt", ""))
 
 
 @dataclass(frozen=True)

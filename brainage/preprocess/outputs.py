@@ -25,6 +25,14 @@ MASK_END = "_desc-brain_mask"
 TRANSFORM_END = f"_from-T1w_to-{SPACE}_mode-image_xfm"
 
 
+_README = f"""T1-weighted scans preprocessed by brainage. Research use only; not a medical device.
+
+For each scan: its brain in {SPACE} space at 2 mm (desc-preproc_T1w), a brain mask on its own grid
+(desc-brain_mask), the affine between the two (xfm, ITK's text format) and a JSON file with the settings and
+versions of every step and figures of quality. status.tsv has one row for every input, whatever became of it.
+"""
+
+
 @dataclass(frozen=True, eq=False)
 class PreprocessedScan:
     """A scan on the model grid, and its way back.
@@ -160,7 +168,13 @@ def write_outputs(
     transform_path = transform_of_volume(volume_path)
     with replacing(transform_path) as partial:
         write_itk_affine(partial, np.asarray(facts["NativeToMNI"]))
-    mask_facts = {"Type": "Brain", "RawSources": facts.get("Sources", []), "Stripped": facts["Stripped"]}
+    mask_facts = {
+        "Description": "Brain mask on the grid of the scan",
+        "Type": "Brain",
+        "Sources": facts.get("Sources", []),
+        "SpatialReference": "orig",
+        "Stripped": facts["Stripped"],
+    }
     write_json(sidecar_of(mask_path), mask_facts)
     own = {
         "Mask": mask_path.name,
@@ -170,7 +184,11 @@ def write_outputs(
         "TransformSHA256": sha256_of(transform_path),
     }
     ids = {"ParticipantId": scan.participant_id, "SessionId": scan.session_id}
-    write_json(sidecar, {**ids, **facts, **own})
+    what = {
+        "Description": "T1-weighted brain, N4-corrected, affinely aligned; grey matter 0.5, white matter 1",
+        "Resolution": "2 mm isotropic",
+    }
+    write_json(sidecar, {**what, **ids, **facts, **own})
     return read_preprocessed(volume_path)
 
 
@@ -238,7 +256,8 @@ def is_done(scan: Scan, out_dir: str | PathLike[str], fingerprint: str, source_s
             and facts["VolumeSHA256"] == sha256_of(volume_path)
             and facts["MaskSHA256"] == sha256_of(mask_path)
             and facts["TransformSHA256"] == sha256_of(transform_of_volume(volume_path))
-            and same_software(facts["SoftwareVersions"])
+            # The earlier name, which BIDS keeps for the scanner's.
+            and same_software(facts.get("Versions", facts.get("SoftwareVersions")))
         )
     except (InputError, KeyError, OSError):
         return False
@@ -263,7 +282,9 @@ def refuse_unwritable(out_dir: Path) -> Iterator[None]:
 
 
 def describe_dataset(out_dir: str | PathLike[str]) -> None:
-    """Write ``dataset_description.json``, which makes the folder a BIDS derivative."""
+    """Write ``dataset_description.json``, which makes the folder a BIDS derivative, and a README."""
+    with replacing(Path(out_dir) / "README") as partial:
+        partial.write_text(_README, encoding="utf-8")
     write_json(
         Path(out_dir) / "dataset_description.json",
         {

@@ -30,7 +30,7 @@ def software_versions() -> dict[str, str]:
 
 
 def same_software(recorded: Any) -> bool:
-    """Whether a sidecar's ``SoftwareVersions`` promise the bytes that this installation would make."""
+    """Whether a sidecar's ``Versions`` promise the bytes that this installation would make."""
     if not isinstance(recorded, Mapping):
         return False
     return all(recorded.get(name) == here for name, here in _versions() if name != "brainage")

@@ -98,7 +98,7 @@ def test_the_sidecar_tells_origin_and_settings_and_no_folder(real):
     assert facts["Recipe"] == PreprocessRecipe(n4_shrink_mm=8).model_dump(mode="json")
     assert facts["Fingerprint"] == done.fingerprint == fingerprint(PreprocessRecipe(n4_shrink_mm=8))
     assert str(done.volume_path.parents[3]) not in text
-    assert "SimpleITK" in facts["SoftwareVersions"]
+    assert "SimpleITK" in facts["Versions"]
 
 
 def test_fingerprints_tell_settings_apart():

@@ -21,7 +21,7 @@ from brainage.preprocess.provenance import software_versions
 SCAN = scan_of("sub-01/ses-1/anat/sub-01_ses-1_acq-x_T1w.nii.gz")
 NATIVE = np.diag([-1.5, 1.5, 2.0, 1.0])
 FACTS = {
-    "SoftwareVersions": software_versions(),
+    "Versions": software_versions(),
     "SourceSHA256": "abc",
     "Fingerprint": "123",
     "Stripped": True,
