@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Strategy(StrEnum):
+    """How several devices share a model."""
+
+    auto = "auto"
+    ddp = "ddp"
+    fsdp = "fsdp"
+
+
+class Precision(StrEnum):
+    """Numbers that are calculated with."""
+
+    full = "32-true"
+    mixed = "bf16-mixed"
 
 
 def train(
@@ -19,26 +35,68 @@ def train(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, help="Folds to train at the same time, sharing the cores.")
     ] = 1,
+    devices: Annotated[
+        int | None, typer.Option("--devices", min=1, help="Devices of each node that train together.")
+    ] = None,
+    num_nodes: Annotated[int | None, typer.Option("--num-nodes", min=1, help="Nodes that train.")] = None,
+    strategy: Annotated[
+        Strategy | None,
+        typer.Option("--strategy", help="ddp: the whole model on every device; fsdp: a share of it."),
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option("--precision", help="bf16-mixed is faster on recent hardware.")
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option("--accumulate", min=1, help="Micro-batches a device's share of a batch is split into."),
+    ] = None,
+    deterministic: Annotated[
+        bool | None,
+        typer.Option("--deterministic/--no-deterministic", help="Only algorithms that repeat bit by bit."),
+    ] = None,
 ) -> None:
     """Cross-validate ERMoE-ba beside voxel ridge and the mean predictor, then fit it to all subjects.
 
-    Writes model.safetensors, cv_predictions.csv, summary.json and, for every fit, log.csv and TensorBoard
-    events. Run again after an interruption, it resumes.
+    Writes model.safetensors, cv_predictions.csv, summary.json and, for every fit, log.csv, TensorBoard
+    events and routing snapshots. Run again after an interruption, it resumes. The options on devices,
+    precision and determinism take the place of the recipe's.
     """
     from rich.console import Console
     from rich.table import Table
 
     from brainage.cli.terminal import figure_text, interval_text, progress
-    from brainage.config import BrainAgeRecipe, load_recipe
+    from brainage.config import BrainAgeRecipe, load_recipe, parse_recipe
+    from brainage.errors import BrainageError
     from brainage.evaluate.summary import predictor_figures
     from brainage.files import write_json
     from brainage.train.cohort import load_cohort
     from brainage.train.cross_validate import MEAN, MODEL, RIDGE
+    from brainage.train.devices import start_fabric
     from brainage.train.run import train_run
 
     settings = load_recipe(recipe, BrainAgeRecipe)
-    cohort = load_cohort(data, participants, settings)
-    result = train_run(cohort, settings, output, jobs, progress)
+    given = {
+        "devices": devices,
+        "num_nodes": num_nodes,
+        "strategy": strategy,
+        "precision": precision,
+        "accumulate": accumulate,
+        "deterministic": deterministic,
+    }
+    content = settings.model_dump(mode="json")
+    content["train"] |= {name: value for name, value in given.items() if value is not None}
+    settings = parse_recipe(content, BrainAgeRecipe)
+    fabric = start_fabric(settings.train)
+    try:
+        cohort = load_cohort(data, participants, settings)
+        result = train_run(cohort, settings, output, jobs, progress, fabric)
+    except BrainageError as error:
+        if fabric.is_global_zero:
+            raise
+        # Every process found the same fault; one sentence is enough.
+        raise typer.Exit(error.exit_code) from error
+    if not fabric.is_global_zero:
+        return
     summary = dict(result.facts)
     console = Console(highlight=False)
     if result.predictions is not None:

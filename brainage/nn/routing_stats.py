@@ -64,3 +64,22 @@ def subspace_overlap(bases_EDR: Tensor) -> Tensor:
     experts, _, rank = bases_EDR.shape
     gram = (flat.mT @ flat).reshape(experts, rank, experts, rank)
     return gram.square().sum(dim=(1, 3)) / rank
+
+
+def routing_stability(before_BNK: Tensor, after_BNK: Tensor) -> dict[str, float]:
+    """How much of one routing of some tokens is left in another of the same tokens.
+
+    Args:
+        before_BNK, after_BNK: indices of the chosen experts, best first, -1 for a slot that is not used.
+
+    Returns:
+        * ``same_first``: fraction of the tokens whose best expert is the same (none counts as an expert);
+        * ``jaccard``: mean over the tokens of shared experts over all experts of both, 1 where both have none.
+    """
+    same_first = (before_BNK[..., 0] == after_BNK[..., 0]).double().mean()
+    used_BNK = after_BNK >= 0
+    equal_BNKK = (before_BNK.unsqueeze(-1) == after_BNK.unsqueeze(-2)) & used_BNK.unsqueeze(-2)
+    shared_BN = equal_BNKK.flatten(-2).sum(-1).double()
+    union_BN = (before_BNK >= 0).sum(-1) + used_BNK.sum(-1) - shared_BN
+    jaccard_BN = torch.where(union_BN > 0, shared_BN / union_BN.clamp(min=1), 1.0)
+    return {"same_first": float(same_first), "jaccard": float(jaccard_BN.mean())}

@@ -3,37 +3,71 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.optim import Optimizer
 
 from brainage.errors import CheckpointError
 from brainage.files import replacing
 
+VERSION = 2
+_EXPECTED = "the state of this training"
+_REMEDY = "train into another folder, or delete the file"
 
-def save_training_state(path: Path, parts: Mapping[str, Any], epoch: int) -> None:
-    """Write the ``state_dict`` of every part and the number of finished epochs, whole or not at all."""
-    state = {name: part.state_dict() for name, part in parts.items()}
+
+def training_state(model: nn.Module, averaged: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+    """Whole weights and moments on the CPU, by name; sharded ones gathered, for the first process only."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return {
+        "model": get_model_state_dict(model, options=options),
+        "averaged": get_model_state_dict(averaged, options=options),
+        "optimizer": get_optimizer_state_dict(model, optimizer, options=options),
+    }
+
+
+def save_training_state(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and numbers, whole or not at all."""
     with replacing(path) as partial:
-        torch.save({"epoch": epoch, **state}, partial)
+        torch.save({"version": VERSION, **state}, partial)
 
 
-def load_training_state(path: Path, parts: Mapping[str, Any]) -> int:
-    """Load every part in place; returns the number of finished epochs. Runs no code from the file.
+def read_training_state(path: Path) -> dict[str, Any]:
+    """The content of a file that :func:`save_training_state` wrote. Runs no code from it.
 
     Raises:
-        CheckpointError: the file is damaged or belongs to another model.
+        CheckpointError: the file is damaged, or of another version of brainage.
     """
-    expected, remedy = "the state of this training", "train into another folder, or delete the file"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise CheckpointError(path, "a damaged file", expected, remedy) from error
+        raise CheckpointError(path, "a damaged file", _EXPECTED, _REMEDY) from error
+    if not isinstance(state, dict) or state.get("version") != VERSION:
+        raise CheckpointError(path, "the state of another version of brainage", _EXPECTED, _REMEDY)
+    return state
+
+
+def load_training_state(
+    path: Path, state: dict[str, Any], model: nn.Module, averaged: nn.Module, optimizer: Optimizer
+) -> None:
+    """Put what :func:`training_state` gathered into modules and an optimiser, sharded or not.
+
+    Raises:
+        CheckpointError: naming ``path``, where the state belongs to another model.
+    """
+    options = StateDictOptions(full_state_dict=True)
     try:
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        return int(state["epoch"])
+        set_model_state_dict(model, state["model"], options=options)
+        set_model_state_dict(averaged, state["averaged"], options=options)
+        set_optimizer_state_dict(model, optimizer, state["optimizer"], options=options)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(path, "the state of another model", expected, remedy) from error
+        raise CheckpointError(path, "the state of another model", _EXPECTED, _REMEDY) from error

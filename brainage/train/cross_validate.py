@@ -13,15 +13,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from lightning.fabric import Fabric
 
 from brainage.anatomy.grid import MODEL_GRID
 from brainage.config import BrainAgeRecipe
 from brainage.data.datasets import AgedScan
 from brainage.data.splits import age_stratified_folds
+from brainage.errors import ConfigError
 from brainage.files import write_json
 from brainage.models.brain_age import BrainAgeModel, TokenLayout
 from brainage.models.voxel_ridge import smoothed_voxels, voxel_ridge
-from brainage.train.fit import Progress, fit, predict_ages, quiet
+from brainage.train.brain_age import BrainAgeTask, predict_tokens
+from brainage.train.devices import start_fabric
+from brainage.train.fit import Progress, fit, quiet
 
 logger = logging.getLogger("brainage")
 
@@ -39,10 +43,12 @@ def cross_validate(
     scans: Sequence[AgedScan],
     recipe: BrainAgeRecipe,
     layout: TokenLayout,
+    division_NR: np.ndarray,
     out: Path,
     jobs: int = 1,
     progress: Progress = quiet,
-) -> pd.DataFrame:
+    fabric: Fabric | None = None,
+) -> tuple[pd.DataFrame, np.ndarray]:
     """Predict every scan by models that never saw its subject.
 
     Finished folds are kept in ``out`` and not repeated; unfinished ones resume.
@@ -51,18 +57,23 @@ def cross_validate(
         scans: of the subjects to learn from.
         recipe: of the model and its training, with the number of folds.
         layout: of the tokens.
+        division_NR: share of each token's contribution that goes to each region.
         out: folder for one subfolder a fold.
-        jobs: folds to train at the same time, each on its share of the cores.
+        jobs: folds to train at the same time, each on its share of the cores; 1 on several devices.
         progress: shows how far the epochs of a fold are; with one job only.
+        fabric: the processes that train each fold together, by default this one.
 
     Returns:
         ``participant_id, session_id, age, fold`` and the predictions ``ermoe_ba``, ``voxel_ridge`` and
-        ``mean_predictor`` of every scan, years, in the order of ``scans``.
+        ``mean_predictor`` of every scan, years, in the order of ``scans``. Beside it the contributions of the
+        regions (scans, R), years.
 
     Raises:
-        ConfigError: too few subjects for the folds.
+        ConfigError: too few subjects for the folds, or several jobs on several devices.
         CheckpointError: ``out`` holds the state of another training.
     """
+    if jobs > 1 and recipe.train.devices * recipe.train.num_nodes > 1:
+        raise ConfigError("jobs", jobs, "must be 1 with several devices, which train each fold together")
     subjects = [scan.participant_id for scan in scans]
     ages = np.array([scan.age for scan in scans])
     folds = age_stratified_folds(subjects, ages.tolist(), recipe.train.folds, recipe.train.seed)
@@ -81,9 +92,13 @@ def cross_validate(
         table.loc[held_out, RIDGE] = ridge.predict(features[held_out])
         table.loc[held_out, MEAN] = ages[~held_out].mean()
     del features
-    tasks = [(scans, folds, fold, recipe, layout, out / f"fold-{fold}") for fold in range(recipe.train.folds)]
+    tasks = [
+        (scans, folds, fold, recipe, layout, division_NR, out / f"fold-{fold}")
+        for fold in range(recipe.train.folds)
+    ]
     if jobs == 1:
-        predictions = [_train_fold(*task, progress) for task in tasks]
+        fabric = fabric or start_fabric(recipe.train)
+        predictions = [_train_fold(*task, progress, fabric) for task in tasks]
     else:
         threads = max(1, (os.cpu_count() or 1) // jobs)
         # A fork would inherit the locks of torch's threads. Volumes go through files in shared memory, of
@@ -94,9 +109,11 @@ def cross_validate(
             jobs, context, _prepare_worker, (threads, logger.getEffectiveLevel())
         ) as pool:
             predictions = list(pool.map(_train_fold, *zip(*tasks, strict=True)))
-    for fold, predicted in enumerate(predictions):
+    regions = np.zeros((len(scans), division_NR.shape[1]))
+    for fold, (predicted, contributed) in enumerate(predictions):
         table.loc[folds == fold, MODEL] = predicted
-    return table
+        regions[folds == fold] = contributed
+    return table, regions
 
 
 def _prepare_worker(threads: int, level: int) -> None:
@@ -112,16 +129,24 @@ def _train_fold(
     fold: int,
     recipe: BrainAgeRecipe,
     layout: TokenLayout,
+    division_NR: np.ndarray,
     out: Path,
     progress: Progress = quiet,
-) -> list[float]:
-    """Predicted ages of the fold's scans, years."""
+    fabric: Fabric | None = None,
+) -> tuple[list[float], list[list[float]]]:
+    """Predicted ages of the fold's scans, and what their regions contributed, years."""
+    fabric = fabric or start_fabric(recipe.train)
     done = out / "predictions.json"
-    if done.exists():
-        return [float(age) for age in json.loads(done.read_text())]
+    if fabric.broadcast(done.exists()):
+        kept = json.loads(done.read_text())
+        return kept["ages"], kept["regions"]
     train = [scan for scan, of in zip(scans, folds, strict=True) if of != fold]
     held_out = [scan for scan, of in zip(scans, folds, strict=True) if of == fold]
-    model = fit(new_model(recipe, layout, train), train, recipe.train, out, held_out, progress)
-    predicted = predict_ages(model, held_out, recipe.train.batch_size).tolist()
-    write_json(done, predicted)
-    return predicted
+    task = BrainAgeTask(new_model(recipe, layout, train), train, recipe.train, held_out)
+    model = fit(task, recipe.train, out, progress, fabric)
+    ages_S, contributions_SN = predict_tokens(model, held_out, recipe.train.batch_size)
+    ages, regions = ages_S.tolist(), (contributions_SN.double().numpy() @ division_NR).tolist()
+    if fabric.is_global_zero:
+        write_json(done, {"ages": ages, "regions": regions})
+    fabric.barrier()
+    return ages, regions

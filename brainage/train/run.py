@@ -8,20 +8,24 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
+from lightning.fabric import Fabric
 
 from brainage import __version__
+from brainage.anatomy.regions import divide_tokens
 from brainage.config import BrainAgeRecipe
 from brainage.files import replacing
 from brainage.models.brain_age import BrainAgeModel
 from brainage.models.weights import TrainedModel, save_trained
 from brainage.preprocess.chain import fingerprint
+from brainage.train.brain_age import BrainAgeTask
 from brainage.train.cohort import Cohort
 from brainage.train.cross_validate import MODEL, cross_validate, new_model
+from brainage.train.devices import start_fabric
 from brainage.train.fit import Progress, fit, quiet
 from brainage.train.layout import lay_out
 
@@ -37,24 +41,35 @@ class TrainingResult:
 
 
 def train_run(
-    cohort: Cohort, recipe: BrainAgeRecipe, out: Path, jobs: int = 1, progress: Progress = quiet
+    cohort: Cohort,
+    recipe: BrainAgeRecipe,
+    out: Path,
+    jobs: int = 1,
+    progress: Progress = quiet,
+    fabric: Fabric | None = None,
 ) -> TrainingResult:
     """Train in ``out``; finished parts of an earlier, interrupted call are kept.
 
-    Writes ``cv_predictions.csv`` (with folds) and ``model.safetensors``.
+    Writes ``cv_predictions.csv`` (with folds) and ``model.safetensors``, both by the first process of
+    ``fabric``; by default one of its own.
 
     Raises:
         ConfigError: the recipe does not fit the cohort.
         CheckpointError: ``out`` holds another training.
     """
+    fabric = fabric or start_fabric(recipe.train)
     layout, regions = lay_out(recipe)
-    predictions = None
+    predictions = contributions_CR = None
     if recipe.train.folds:
-        predictions = cross_validate(cohort.scans, recipe, layout, out, jobs, progress)
-        with replacing(out / "cv_predictions.csv") as partial:
-            predictions.to_csv(partial, index=False, float_format="%.4f")
-    model = new_model(recipe, layout, cohort.scans)
-    model = fit(model, cohort.scans, recipe.train, out / "final", progress=progress)
+        division_NR = divide_tokens(regions.share_NR.numpy())
+        predictions, contributions_CR = cross_validate(
+            cohort.scans, recipe, layout, division_NR, out, jobs, progress, fabric
+        )
+        if fabric.is_global_zero:
+            with replacing(out / "cv_predictions.csv") as partial:
+                predictions.to_csv(partial, index=False, float_format="%.4f")
+    task = BrainAgeTask(new_model(recipe, layout, cohort.scans), cohort.scans, recipe.train)
+    model = cast(BrainAgeModel, fit(task, recipe.train, out / "final", progress, fabric)).cpu()
     mean_NF, std_NF, distances = _typical(model, cohort)
     ages = np.array([scan.age for scan in cohort.scans])
     residuals = np.zeros(0) if predictions is None else (predictions[MODEL] - predictions["age"]).to_numpy()
@@ -86,8 +101,11 @@ def train_run(
         typical_mean_NF=mean_NF,
         typical_std_NF=std_NF,
         facts=facts,
+        reference_ages_C=None if contributions_CR is None else torch.from_numpy(ages),
+        reference_years_CR=None if contributions_CR is None else torch.from_numpy(contributions_CR),
     )
-    save_trained(out / "model.safetensors", trained)
+    if fabric.is_global_zero:
+        save_trained(out / "model.safetensors", trained)
     return TrainingResult(facts, predictions)
 
 

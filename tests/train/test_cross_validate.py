@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +13,11 @@ from brainage.anatomy.grid import MODEL_GRID
 from brainage.config import BrainAgeRecipe
 from brainage.data.datasets import AgedScan
 from brainage.train import cross_validate as module
+from brainage.train.brain_age import BrainAgeTask
 from brainage.train.cross_validate import MEAN, MODEL, RIDGE, cross_validate
+
+# Of three tokens, the first lies in one region, the others in another.
+DIVISION = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
 
 
 @pytest.fixture
@@ -33,17 +37,22 @@ def test_folds_hold_subjects_apart(
 ) -> None:
     seen: list[tuple[set[str], set[str]]] = []
 
-    def fake_fit(_: object, train: Sequence[AgedScan], *rest: object) -> None:
-        held = rest[2]
-        seen.append(({scan.participant_id for scan in train}, {scan.participant_id for scan in held}))
+    def fake_fit(task: BrainAgeTask, *_: object) -> None:
+        seen.append(tuple({scan.participant_id for scan in part} for part in (task.scans, task.validation)))
 
     monkeypatch.setattr(module, "new_model", lambda *_: None)
     monkeypatch.setattr(module, "fit", fake_fit)
     monkeypatch.setattr(
-        module, "predict_ages", lambda _, held, __: torch.tensor([scan.age + 1 for scan in held])
+        module,
+        "predict_tokens",
+        lambda _, held, __: (
+            torch.tensor([scan.age + 1 for scan in held]),
+            torch.tensor([[scan.age, 2.0, 4.0] for scan in held]),
+        ),
     )
     recipe = BrainAgeRecipe.model_validate({"train": {"folds": 3}})
-    table = cross_validate(scans, recipe, None, tmp_path)
+    table, regions = cross_validate(scans, recipe, None, DIVISION, tmp_path)
+    assert regions.tolist() == [[scan.age, 6.0] for scan in scans]
     assert all(not train & held for train, held in seen)
     assert len(seen) == 3
     assert table["session_id"].tolist() == [scan.session_id for scan in scans]
@@ -62,6 +71,9 @@ def test_finished_folds_are_not_repeated(
     for fold in range(3):
         (tmp_path / f"fold-{fold}").mkdir()
         ages = [33.0] * int((folds == fold).sum())
-        (tmp_path / f"fold-{fold}" / "predictions.json").write_text(json.dumps(ages))
+        kept = {"ages": ages, "regions": [[1.0, 2.0]] * len(ages)}
+        (tmp_path / f"fold-{fold}" / "predictions.json").write_text(json.dumps(kept))
     monkeypatch.setattr(module, "fit", lambda *_: pytest.fail("trained again"))
-    assert (cross_validate(scans, recipe, None, tmp_path)[MODEL] == 33.0).all()
+    table, regions = cross_validate(scans, recipe, None, DIVISION, tmp_path)
+    assert (table[MODEL] == 33.0).all()
+    assert regions.tolist() == [[1.0, 2.0]] * len(scans)

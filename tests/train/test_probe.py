@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from lightning.fabric import Fabric
@@ -10,10 +12,11 @@ from brainage.anatomy.grid import MODEL_GRID
 from brainage.config import ModelRecipe
 from brainage.data.datasets import AgedScan
 from brainage.models.brain_age import BrainAgeModel, TokenLayout
-from brainage.train.fit import predict_ages
+from brainage.train.brain_age import predict_ages
 from brainage.train.probe import centre_contributions, linear_probe
 
-LAYOUT = TokenLayout(torch.tensor([500, 505, 600]), torch.ones(3, 2), ("free 1", "free 2"), (10, 12, 10))
+# Patches 500 and 620 are each other's mirror image.
+LAYOUT = TokenLayout(torch.tensor([500, 505, 620]), torch.ones(3, 2), ("free 1", "free 2"), (10, 12, 10))
 
 
 @pytest.fixture
@@ -52,6 +55,15 @@ def test_the_probe_fits_what_a_linear_head_can(
     assert error < 6  # the mean predictor's is 16
     by_token = model(torch.stack([scan.volume.float() for scan in scans])).contributions_BN
     assert by_token.std(0).argmax() == 0
+
+
+def test_the_probe_also_fits_exchanged_hemispheres(
+    model: BrainAgeModel, scans: list[AgedScan], fabric: Fabric
+) -> None:
+    linear_probe(model, scans[::2], 4, fabric)
+    mirrored = [replace(scan, volume=scan.volume.flip(1)) for scan in scans[1::2]]
+    truth = torch.tensor([scan.age for scan in mirrored])
+    assert (predict_ages(model, mirrored, 4, fabric) - truth).abs().mean() < 6
 
 
 def test_centring_moves_years_from_tokens_to_the_baseline(

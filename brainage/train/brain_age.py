@@ -1,0 +1,122 @@
+"""Brain age as a task of the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from lightning.fabric import Fabric
+from monai.data import DataLoader, Dataset
+from monai.utils import convert_to_tensor
+from torch import Tensor, nn
+
+from brainage.config import TrainRecipe
+from brainage.data.augment import augmentation
+from brainage.data.datasets import AgedScan
+from brainage.models.brain_age import BrainAgeModel
+from brainage.nn import RoutingRecord, balancing_loss
+from brainage.train.batches import epoch_batches, epoch_seed, steps_per_epoch
+from brainage.train.probe import centre_contributions, linear_probe
+from brainage.train.task import StepResult, Task
+
+PROBE_SCANS = 8
+
+Batch = tuple[Tensor, Tensor]
+
+
+class BrainAgeTask(Task):
+    """Fine-tuning from a linear probe; at the end the contributions are centred on the training scans.
+
+    Args:
+        model: freshly made.
+        scans: to learn from.
+        recipe: of the optimisation.
+        validation: scans to report the error of, never to learn or choose from.
+    """
+
+    model: BrainAgeModel
+
+    def __init__(
+        self,
+        model: BrainAgeModel,
+        scans: Sequence[AgedScan],
+        recipe: TrainRecipe,
+        validation: Sequence[AgedScan] = (),
+    ) -> None:
+        self.model, self.scans, self.recipe, self.validation = model, scans, recipe, validation
+        self.steps_per_epoch = steps_per_epoch(len(scans), recipe)
+
+    def start(self, fabric: Fabric) -> None:
+        """Fit the head in closed form."""
+        linear_probe(self.model, self.scans, self.recipe.batch_size, fabric)
+
+    def batches(self, fabric: Fabric, epoch: int) -> Iterator[Batch]:
+        """Augmented volumes (B, 1, X, Y, Z) and ages (B,); the same for the same seed, epoch and rank."""
+        items = [{"volume": scan.volume, "age": scan.age} for scan in self.scans]
+        seed = epoch_seed(self.recipe, epoch, fabric.global_rank)
+        loader = DataLoader(
+            Dataset(items, augmentation()),
+            batch_sampler=epoch_batches(len(items), self.recipe, epoch, fabric),
+            num_workers=self.recipe.workers,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for batch in loader:
+            volume = convert_to_tensor(batch["volume"], track_meta=False)
+            yield fabric.to_device(volume), fabric.to_device(batch["age"].float())
+
+    def loss(self, model: nn.Module, batch: Batch) -> StepResult:
+        """Smooth L1 distance of predicted and true ages on the model's scale, and any balancing loss."""
+        volume_B1XYZ, age_B = batch
+        output = model(volume_B1XYZ)
+        scale = self.model.scale
+        loss = F.smooth_l1_loss(output.age_B / scale, age_B / scale, beta=0.25)
+        figures = {"train_mae": (output.age_B - age_B).abs().mean()}
+        weight = self.model.recipe.balancing
+        if weight and output.routing:
+            figures["balancing"] = torch.stack([balancing_loss(record) for record in output.routing]).mean()
+            loss = loss + weight * figures["balancing"]
+        return StepResult(loss, figures, output.routing)
+
+    def validate(self, model: nn.Module, fabric: Fabric) -> dict[str, float]:
+        """Mean absolute error on the validation scans, years."""
+        if not self.validation:
+            return {}
+        predicted = predict_ages(model, self.validation, self.recipe.batch_size, fabric)
+        truth = torch.tensor([scan.age for scan in self.validation])
+        return {"validation_mae": float((predicted - truth).abs().mean())}
+
+    def probe(self, model: nn.Module, fabric: Fabric) -> list[RoutingRecord]:
+        """Routing of the first scans to learn from."""
+        volumes = torch.stack([scan.volume.float() for scan in self.scans[:PROBE_SCANS]])
+        return model(fabric.to_device(volumes)).routing
+
+    def finish(self, model: nn.Module, fabric: Fabric) -> None:
+        """Make a contribution of 0 that of the average training scan."""
+        centre_contributions(model, self.scans, self.recipe.batch_size, fabric)
+
+
+@torch.no_grad()
+def predict_tokens(
+    model: nn.Module, scans: Sequence[AgedScan], batch_size: int, fabric: Fabric | None = None
+) -> tuple[Tensor, Tensor]:
+    """Predicted ages (S,) and contributions of the tokens (S, N), years, in evaluation mode."""
+    fabric = fabric or Fabric(accelerator="auto", devices=1)
+    was_training = model.training
+    model.eval()
+    outputs = []
+    for start in range(0, len(scans), batch_size):
+        volumes = torch.stack([scan.volume.float() for scan in scans[start : start + batch_size]])
+        with fabric.autocast():
+            output = model(fabric.to_device(volumes))
+        outputs.append((output.age_B.cpu(), output.contributions_BN.cpu()))
+    model.train(was_training)
+    ages, contributions = zip(*outputs, strict=True)
+    return torch.cat(ages), torch.cat(contributions)
+
+
+def predict_ages(
+    model: nn.Module, scans: Sequence[AgedScan], batch_size: int, fabric: Fabric | None = None
+) -> Tensor:
+    """Predicted ages (S,) of scans, years, with the model in evaluation mode."""
+    return predict_tokens(model, scans, batch_size, fabric)[0]

@@ -1,0 +1,71 @@
+"""The toy training, in this process and as a program."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+PROGRAM = Path(__file__).with_name("toy_training.py")
+
+
+@pytest.fixture(scope="session")
+def toy() -> ModuleType:
+    """``toy_training.py`` as a module."""
+    spec = importlib.util.spec_from_file_location("toy_training", PROGRAM)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def run_toy() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the toy training as a program: folder, changed settings, and the micro-batch to be killed at."""
+
+    def run(out: Path, kill_after: int | None = None, **settings: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(PROGRAM), str(out), json.dumps(settings)]
+        if kill_after is not None:
+            command.append(str(kill_after))
+        # Without what a launcher may have left for the tests' own process.
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+        }
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=300, env=environment | {"OMP_NUM_THREADS": "1"}
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def assert_same_training() -> Callable[[Path, Path], None]:
+    """Compare the training states of two folders, up to rounding."""
+
+    def compare(one: Path, other: Path) -> None:
+        first, second = (
+            torch.load(out / "training_state.pt", weights_only=True, map_location="cpu")
+            for out in (one, other)
+        )
+        # Adam's first moment is a weighted sum of the gradients.
+        for name, moments in first["optimizer"]["state"].items():
+            gradient, also = moments["exp_avg"], second["optimizer"]["state"][name]["exp_avg"]
+            torch.testing.assert_close(also, gradient, atol=2e-6, rtol=1e-3, msg=name)
+        for part in ("model", "averaged"):
+            for name, weight in first[part].items():
+                # Softmax ignores the keys' bias: its gradient is rounding, which Adam blows up.
+                if not name.endswith("query_key_value.bias"):
+                    torch.testing.assert_close(second[part][name], weight, atol=2e-5, rtol=1e-3, msg=name)
+
+    return compare
