@@ -34,7 +34,7 @@ from brainage.vision_config import VisionRecipe
 
 SIZES: dict[str, Any] = {
     "image_size": 64,
-    "patch": 8,
+    "patch": 16,
     "dim": 64,
     "depth": 3,
     "num_heads": 2,
@@ -47,11 +47,11 @@ RANK = 8
 TRAIN = {
     "folds": 0,
     "epochs": 2,
-    "batch_size": 50,
-    "lr": 1e-3,
+    "batch_size": 100,
+    "lr": 2e-3,
     "weight_decay": 0.05,
     "warmup": 0.1,
-    "ema": 0.98,
+    "ema": 0.95,
     "precision": "32-true",
     "checkpoint_every": 100,
 }

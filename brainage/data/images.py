@@ -98,7 +98,8 @@ def load_images(
         raise ConfigError("image_size", size, rule)
 
     pixels = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
-    kept, skipped = [], []
+    kept: list[int] = []
+    skipped: list[str] = []
     with warnings.catch_warnings():
         # Pillow's remarks on damaged EXIF blocks and the like: the image itself can be read.
         warnings.simplefilter("ignore")

@@ -1,0 +1,88 @@
+"""How a trained classifier does on a set of images."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.fabric import Fabric
+
+from brainage.data.images import Images
+from brainage.models.classifier_weights import TrainedClassifier
+from brainage.nn import RoutingRecord, expert_load
+from brainage.nn.routing_stats import load_statistics
+from brainage.train.images import predict_logits, top_k_hits
+
+
+def evaluate_classifier(
+    trained: TrainedClassifier, images: Images, batch_size: int = 100, fabric: Fabric | None = None
+) -> dict[str, Any]:
+    """Accuracy, confusions, throughput and routing, ready for JSON.
+
+    Returns:
+        ``top1``, ``top5`` (fewer with fewer classes: ``k``), ``loss`` (cross-entropy), ``num_images``,
+        ``skipped`` files, ``images_per_second``; ``classes``: for each its name, number of images, top-1 and
+        the class that it is most often taken for (None where it never is), with the share; ``routing``: for
+        each mixture layer the statistics of its load and the share of tokens below the threshold. The load of
+        a Soft MoE counts the weight that tokens give to its experts, of which none is chosen.
+    """
+    routing: list[list[RoutingRecord]] = []
+    start = time.perf_counter()
+    logits_NC = predict_logits(trained.model, images, batch_size, fabric, routing)
+    seconds = time.perf_counter() - start
+    label_N, first_N = images.label_N, logits_NC.argmax(dim=-1)
+    count = len(trained.classes)
+    k = min(5, count)
+    confusion_CC = torch.zeros(count, count).index_put_(
+        (label_N, first_N), torch.ones(len(label_N)), accumulate=True
+    )
+    hits = {n: top_k_hits(logits_NC, label_N, n).double() for n in (1, k)}
+    return {
+        "num_images": len(images),
+        "skipped": list(images.skipped),
+        "top1": float(hits[1].mean()),
+        "top5": float(hits[k].mean()),
+        "k": k,
+        "loss": float(F.cross_entropy(logits_NC, label_N)),
+        "images_per_second": len(images) / seconds,
+        "classes": _by_class(confusion_CC, trained.classes),
+        "routing": _routing(routing, trained.recipe.model.router),
+    }
+
+
+def _by_class(confusion_CC: torch.Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    rows = []
+    for index, name in enumerate(classes):
+        counts = confusion_CC[index]
+        total = float(counts.sum())
+        wrong = counts.clone()
+        wrong[index] = 0
+        most = int(wrong.argmax())
+        taken = classes[most] if wrong[most] else None
+        rows.append(
+            {
+                "class": name,
+                "num_images": int(total),
+                "top1": float(counts[index]) / total if total else None,
+                "taken_for": taken,
+                "taken_share": float(wrong[most]) / total if total else None,
+            }
+        )
+    return rows
+
+
+def _routing(batches: list[list[RoutingRecord]], router: str) -> list[dict[str, float]]:
+    layers = []
+    # Nothing is routed in a dense layer.
+    for records in zip(*batches, strict=True) if router != "dense" else ():
+        if router == "soft":
+            load_E = torch.stack([record.gates_BNE.flatten(0, 1).sum(0) for record in records]).sum(0)
+        else:
+            load_E = torch.stack([expert_load(record) for record in records]).sum(0)
+        below = torch.cat([record.fallback_BN.flatten() for record in records])
+        layers.append(
+            {**load_statistics(load_E.double().cpu()), "below_threshold": float(below.double().mean())}
+        )
+    return layers

@@ -1,0 +1,119 @@
+"""Image classification as a task of the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from brainage.data.image_augment import augment, mixup
+from brainage.data.images import Images
+from brainage.models.image_classifier import ImageClassifier
+from brainage.nn import RoutingRecord, balancing_loss
+from brainage.train.batches import epoch_batches, epoch_seed, steps_per_epoch
+from brainage.train.task import StepResult, Task
+from brainage.vision_config import VisionRecipe
+
+PROBE_IMAGES = 64
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class ImageTask(Task):
+    """Training of a classifier from scratch.
+
+    Args:
+        model: freshly made.
+        images: to learn from.
+        recipe: of augmentation and optimisation.
+        validation: images to report the accuracy on, never to learn or choose from.
+    """
+
+    model: ImageClassifier
+
+    def __init__(
+        self, model: ImageClassifier, images: Images, recipe: VisionRecipe, validation: Images | None = None
+    ) -> None:
+        self.model, self.images, self.recipe, self.validation = model, images, recipe, validation
+        self.steps_per_epoch = steps_per_epoch(len(images), recipe.train)
+
+    def start(self, fabric: Fabric) -> None:
+        """Nothing: the model begins at random."""
+
+    def finish(self, model: nn.Module, fabric: Fabric) -> None:
+        """Nothing: the averaged weights are the model."""
+
+    def batches(self, fabric: Fabric, epoch: int) -> Iterator[Batch]:
+        """Varied images (B, 3, H, W), targets (B, C) and labels (B,), the same for seed, epoch and rank."""
+        recipe = self.recipe
+        draw = torch.Generator().manual_seed(epoch_seed(recipe.train, epoch, fabric.global_rank))
+        colour = 255 * torch.tensor(recipe.model.mean)
+        for index in epoch_batches(len(self.images), recipe.train, epoch, fabric):
+            label_B = fabric.to_device(self.images.label_N[index])
+            pixels_BCHW = fabric.to_device(self.images.pixels_NCHW[index]).float()
+            target_BC = F.one_hot(label_B, len(self.images.classes)).float()
+            varied = augment(pixels_BCHW, recipe.augment, draw, colour)
+            yield (*mixup(varied, target_BC, recipe.augment, draw), label_B)
+
+    def loss(self, model: nn.Module, batch: Batch) -> StepResult:
+        """Cross-entropy with label smoothing, and the balancing loss where the recipe gives it a weight."""
+        images_BCHW, target_BC, label_B = batch
+        output = model(images_BCHW)
+        loss = F.cross_entropy(output.logits_BC, target_BC, label_smoothing=self.recipe.label_smoothing)
+        if self.recipe.model.balancing and output.routing:
+            extra = torch.stack([balancing_loss(record) for record in output.routing]).mean()
+            loss = loss + self.recipe.model.balancing * extra
+        top1 = (output.logits_BC.argmax(dim=-1) == label_B).float().mean()
+        return StepResult(loss, {"train_top1": top1}, output.routing)
+
+    def validate(self, model: nn.Module, fabric: Fabric) -> dict[str, float]:
+        """Top-1 and top-5 accuracy on the validation images."""
+        if self.validation is None:
+            return {}
+        logits_NC = predict_logits(model, self.validation, self.recipe.train.batch_size, fabric)
+        return {
+            f"validation_top{k}": float(top_k_hits(logits_NC, self.validation.label_N, k).float().mean())
+            for k in (1, min(5, logits_NC.shape[-1]))
+        }
+
+    def probe(self, model: nn.Module, fabric: Fabric) -> list[RoutingRecord]:
+        """Routing of images spread evenly over those to learn from."""
+        step = max(1, len(self.images) // PROBE_IMAGES)
+        routing: list[RoutingRecord] = model(
+            fabric.to_device(self.images.pixels_NCHW[::step][:PROBE_IMAGES])
+        ).routing
+        return routing
+
+
+@torch.no_grad()
+def predict_logits(
+    model: nn.Module,
+    images: Images,
+    batch_size: int,
+    fabric: Fabric | None = None,
+    routing: list[list[RoutingRecord]] | None = None,
+) -> Tensor:
+    """Logits (N, C) of images, in evaluation mode; the records of each batch are appended to ``routing``."""
+    fabric = fabric or Fabric(accelerator="auto", devices=1)
+    was_training = model.training
+    model.eval()
+    logits: list[Any] = []
+    for pixels_BCHW in images.pixels_NCHW.split(batch_size):
+        with fabric.autocast():
+            output = model(fabric.to_device(pixels_BCHW))
+        logits.append(output.logits_BC.cpu())
+        if routing is not None:
+            routing.append([record.detach() for record in output.routing])
+    model.train(was_training)
+    return torch.cat(logits)
+
+
+def top_k_hits(logits_NC: Tensor, label_N: Tensor, k: int) -> Tensor:
+    """Whether the label is among the ``k`` largest logits, (N,) bool; a label's ties count against it."""
+    own_N1 = logits_NC.gather(1, label_N[:, None])
+    others = (logits_NC >= own_N1).sum(dim=1) - 1
+    return others < k

@@ -1,0 +1,50 @@
+"""A whole training of an image classifier, to the file that evaluation needs."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from brainage import __version__
+from brainage.data.images import Images
+from brainage.models.classifier_weights import TrainedClassifier, fingerprint_of, save_classifier
+from brainage.models.image_classifier import ImageClassifier
+from brainage.train.devices import start_fabric
+from brainage.train.fit import Progress, fit, quiet
+from brainage.train.images import ImageTask
+from brainage.vision_config import VisionRecipe
+
+
+def train_classifier(
+    train: Images, validation: Images, recipe: VisionRecipe, out: Path, progress: Progress = quiet
+) -> TrainedClassifier:
+    """Train in ``out``, going on after an interruption, and write ``model.safetensors``.
+
+    Raises:
+        ConfigError: the recipe does not fit.
+        CheckpointError: ``out`` holds another training.
+    """
+    fabric = start_fabric(recipe.train)
+    torch.manual_seed(recipe.train.seed)
+    task = ImageTask(ImageClassifier(recipe.model, len(train.classes)), train, recipe, validation)
+    model = cast(ImageClassifier, fit(task, recipe.train, out, progress, fabric)).cpu().eval()
+    facts = {
+        "name": recipe.name,
+        "fingerprint": fingerprint_of(model),
+        "num_images": len(train),
+        "num_skipped": len(train.skipped),
+        "versions": {
+            "brainage": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "pillow")},
+        },
+    }
+    trained = TrainedClassifier(model, recipe, train.classes, facts)
+    if fabric.is_global_zero:
+        save_classifier(out / "model.safetensors", trained)
+    fabric.barrier()
+    return trained
