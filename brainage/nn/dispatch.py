@@ -34,6 +34,7 @@ class DispatchPlan:
     sizes_E: tuple[int, ...]
 
 
+@torch.compiler.disable(reason="the sizes of the slices are data, which no graph can hold")
 def plan_dispatch(
     experts_TK: Tensor, used_TK: Tensor, num_experts: int, multiple_of: int = 1
 ) -> DispatchPlan:
@@ -47,7 +48,8 @@ def plan_dispatch(
     """
     tokens, slots = experts_TK.shape
     experts = experts_TK.masked_fill(~used_TK, num_experts).flatten()
-    counts = torch.bincount(experts, minlength=num_experts + 1)[:num_experts]
+    counts = experts.new_zeros(num_experts + 1).scatter_add(0, experts, torch.ones_like(experts))
+    counts = counts[:num_experts]
     padded = (counts + multiple_of - 1) // multiple_of * multiple_of
     sizes = padded.tolist()
     rows = sum(sizes)

@@ -110,6 +110,7 @@ class OrthonormalFrames(nn.Module):
             else:
                 self.weight_MDC.copy_(frames)
 
+    @torch.compiler.disable(reason="frames that are kept between calls would be computed anew in a graph")
     def forward(self) -> Tensor:
         """The frames (M, D, C), in float32 or in the parameter's own dtype where that is wider.
 
@@ -118,7 +119,7 @@ class OrthonormalFrames(nn.Module):
         :meth:`train` or :meth:`eval` was called.
         """
         inference = not self.training and not torch.is_grad_enabled()
-        if not inference or self.weight_MDC.is_inference() or torch.compiler.is_compiling():
+        if not inference or self.weight_MDC.is_inference():
             return self._frames()
         tensors = (self.weight_MDC, *self.buffers())
         key = tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in tensors)
@@ -135,9 +136,9 @@ class OrthonormalFrames(nn.Module):
         dtype = torch.promote_types(self.weight_MDC.dtype, torch.float32)
         weight, start = self.weight_MDC.to(dtype), self.start_MCC.to(dtype)
         with torch.autocast(weight.device.type, enabled=False):
-            below, half_system = cayley_factors(weight.to(self._exact_dtype()))
-        factors = (below.to(dtype), half_system.to(dtype), start)
-        return [CayleyProduct(*factor) for factor in zip(*(part.unbind() for part in factors), strict=True)]
+            factors = cayley_factors(weight.to(self._exact_dtype()))
+        parts = [factor.to(dtype).unbind() for factor in (*factors, start)]
+        return [CayleyProduct(*part) for part in zip(*parts, strict=True)]
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode, and forget the frames that were kept."""

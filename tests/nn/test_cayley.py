@@ -7,8 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainage.nn.cayley import CayleyProduct, MatrixProduct, cayley_factors, cayley_frame
-from brainage.nn.stiefel import OrthonormalFrames
+from brainage.nn.cayley import (
+    CayleyProduct,
+    MatrixProduct,
+    cayley_factors,
+    cayley_frame,
+    inverse_by_blocks,
+)
+from brainage.nn.stiefel import OrthonormalFrames, orthonormality_error
 
 
 def draw(dim, columns, count=2):
@@ -20,15 +26,34 @@ def draw(dim, columns, count=2):
 def test_factors_of_a_thin_frame_by_hand():
     # A = [[., .], [2, .]] gives S = [[0, -2], [2, 0]]; B = [1, 3] gives B^T B = [[1, 3], [3, 9]];
     # M = I + S + B^T B = [[2, 1], [5, 10]].
-    below, half = cayley_factors(torch.tensor([[[7.0, 7.0], [2.0, 7.0], [1.0, 3.0]]]))
+    below, half, inverse = cayley_factors(torch.tensor([[[7.0, 7.0], [2.0, 7.0], [1.0, 3.0]]]))
     assert below.tolist() == [[[1.0, 3.0]]]
     assert half.tolist() == [[[1.0, 0.5], [2.5, 5.0]]]
+    # Of determinant 5 - 1.25 = 3.75.
+    torch.testing.assert_close(inverse, torch.tensor([[[5.0, -0.5], [-2.5, 1.0]]]) / 3.75)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 65, 130, 193])
+@pytest.mark.parametrize("scale", [0.01, 1.0, 10.0])
+def test_inverse_by_blocks(size, scale):
+    skew = scale * torch.randn(3, size, size, dtype=torch.float64)
+    tall = scale * torch.randn(3, 2 * size, size, dtype=torch.float64)
+    system = torch.eye(size, dtype=torch.float64) + skew - skew.mT + tall.mT @ tall
+    inverse = inverse_by_blocks(system)
+    torch.testing.assert_close(inverse, torch.linalg.inv(system), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("std", [0.005, 0.05, 0.5])
+def test_frames_of_many_columns_are_orthonormal_in_float32(std):
+    frames = OrthonormalFrames(2, 400, 200)
+    torch.nn.init.normal_(frames.weight_MDC, std=std)
+    assert orthonormality_error(frames()) < 1e-5
 
 
 @pytest.mark.parametrize(("dim", "columns"), [(6, 3), (4, 4), (5, 1)])
 def test_gradients_of_the_factors_alone_and_together(dim, columns):
     weight, _ = draw(dim, columns)
-    assert torch.autograd.gradcheck(cayley_factors, weight)
+    assert torch.autograd.gradcheck(lambda w: cayley_factors(w)[:2], weight)
     if dim > columns:
         assert torch.autograd.gradcheck(lambda w: cayley_factors(w)[0], weight)
     assert torch.autograd.gradcheck(lambda w: cayley_factors(w)[1], weight)
@@ -41,8 +66,7 @@ def test_products_equal_those_with_the_matrix(data, columns, more, rows):
     weight, start = draw(dim, columns, count=1)
     x_nC = torch.randn(rows, columns, dtype=torch.float64)
     x_nD, bias_D = torch.randn(rows, dim, dtype=torch.float64), torch.randn(dim, dtype=torch.float64)
-    below, half = cayley_factors(weight)
-    factored = CayleyProduct(below[0], half[0], start[0])
+    factored = CayleyProduct(*(factor[0] for factor in cayley_factors(weight)), start[0])
     matrix = MatrixProduct(cayley_frame(weight, start)[0])
     torch.testing.assert_close(
         torch.cat(factored.expand(x_nC, bias_D), 1), torch.cat(matrix.expand(x_nC, bias_D), 1)
@@ -58,8 +82,7 @@ def test_gradients_of_the_products(dim, columns):
     bias_D = torch.randn(dim, dtype=torch.float64, requires_grad=True)
 
     def there_and_back(weight, x_nC, bias_D):
-        below, half = cayley_factors(weight)
-        product = CayleyProduct(below[0], half[0], start[0])
+        product = CayleyProduct(*(factor[0] for factor in cayley_factors(weight)), start[0])
         return product.reduce([piece.tanh() for piece in product.expand(x_nC, bias_D)])
 
     assert torch.autograd.gradcheck(there_and_back, (weight, x_nC, bias_D))
