@@ -296,17 +296,17 @@ def main() -> None:
         for mode in ("evaluation", "training"):
             profile(mode)
         return
+    environment = {"threads": arguments.threads, "rounds": arguments.rounds, "torch": torch.__version__}
     results: dict[str, list[Row]] = {}
     for section in arguments.sections:
         rows = results[section] = []
         for comparison in sections(arguments.quick)[section]:
             rows += compare(*comparison, 1 if arguments.quick else arguments.rounds)
         print_rows(section, rows)
-    if arguments.json:
-        environment = {"threads": arguments.threads, "rounds": arguments.rounds, "torch": torch.__version__}
-        write_json(arguments.json, {"environment": environment, **results})
-    if arguments.figure:
-        draw(results, arguments.figure)
+        if arguments.json:
+            write_json(arguments.json, {"environment": environment, **results})
+        if arguments.figure:
+            draw(results, arguments.figure)
 
 
 if __name__ == "__main__":

@@ -123,9 +123,9 @@ def inverse_cayley_frame(frame_MDC: Tensor) -> tuple[Tensor, Tensor]:
     top, below = frame_MDC[:, :columns], frame_MDC[:, columns:]
     left, singular, right_t = torch.linalg.svd(top)
     start = left @ right_t
-    identity = torch.eye(columns, dtype=frame_MDC.dtype, device=frame_MDC.device)
-    symmetric = (left * singular.unsqueeze(-2)) @ left.mT
-    lower_rows = -torch.linalg.solve(identity + symmetric, below @ start.mT, left=False)
+    # (I + P)^-1 has the singular vectors of P.
+    inverse = (left / (1 + singular.unsqueeze(-2))) @ left.mT
+    lower_rows = -below @ start.mT @ inverse
     return torch.cat((torch.zeros_like(top), lower_rows), dim=1), start
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -107,3 +110,15 @@ def test_the_cheaper_product_is_taken(orthogonalization, rows, training, kind):
 
 def test_few_columns_are_written_out():
     assert isinstance(OrthonormalFrames(1, 120, 8).products(10)[0], MatrixProduct)
+
+
+def test_several_threads_do_not_hang():
+    # A batch of LU decompositions of this size never returned on two threads (see inverse_by_blocks).
+    program = (
+        "import torch; torch.set_num_threads(2); from brainage.nn.stiefel import OrthonormalFrames;"
+        "frames = OrthonormalFrames(8, 300, 256); frames().sum().backward(); print('done')"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert finished.stdout == "done\n", finished.stderr
