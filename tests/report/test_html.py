@@ -12,7 +12,7 @@ from brainage.cli.main import app
 from brainage.errors import InputError
 from brainage.report.html import Section, write_report
 
-VOID = {"meta", "img", "br", "line", "rect", "circle", "path"}
+VOID = {"meta", "img", "br", "input", "line", "rect", "circle", "path"}
 
 
 class Page(HTMLParser):
