@@ -74,7 +74,7 @@ class QcRecipe(Recipe):
     stretch: QcLimit | None = _limit((None, 1.4), (None, 2.0))
     rotation_deg: QcLimit | None = _limit((None, 45), (None, None))
     largest_voxel_mm: QcLimit | None = _limit((None, 3.0), (None, None))
-    grey_white_ratio: QcLimit | None = _limit((0.45, 0.85), (None, None))
+    grey_white_ratio: QcLimit | None = _limit((0.45, 0.90), (None, None))
     cjv: QcLimit | None = _limit((None, 0.6), (None, None))
     snr_wm: QcLimit | None = _limit((8, None), (None, None))
     inu_range: QcLimit | None = _limit((None, 1.0), (None, None))

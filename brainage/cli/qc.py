@@ -43,7 +43,9 @@ def qc(
     settings = load_recipe(recipe, PreprocessRecipe) if recipe else PreprocessRecipe()
     table = read_status(pre)
     pictured = output.with_name(f"{output.stem}_pictures") if pictures else None
-    rows = [dict(row) for _, row in table.iterrows()]
+    waiting = int((table["status"] == "waiting").sum())
+    rows = [dict(row) for _, row in table[table["status"] != "waiting"].iterrows()]
+    notes = [f"{waiting} more scans are still to be preprocessed."] if waiting else []
     entries = list(
         progress(_entries(rows, pre, raw, pictured, settings if recipe else None), "Drawing", len(rows))
     )
@@ -54,6 +56,7 @@ def qc(
         limits,
         title=title,
         simulated=is_simulated(pre) or (raw is not None and is_simulated(raw)),
+        notes=notes,
     )
     typer.echo(output)
 

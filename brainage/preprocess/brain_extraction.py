@@ -82,6 +82,11 @@ def _solid(mask: np.ndarray) -> np.ndarray:
 
 
 def _check(volume_ml: float, ncc: float) -> None:
+    if ncc < -LOWEST_NCC:
+        raise ValueError(
+            f"bright and dark are the other way round than in a T1-weighted head, as in a T2-weighted one: "
+            f"correlation {ncc:.2f} with the head template"
+        )
     if ncc < LOWEST_NCC:
         raise ValueError(
             f"the scan does not resemble the head template: correlation {ncc:.2f}, below {LOWEST_NCC}"
