@@ -1,5 +1,7 @@
 """Heads are stripped, stripped scans recognised, and the head template is what it says."""
 
+from types import SimpleNamespace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from scipy import ndimage
 
+from brainage.preprocess import brain_extraction
 from brainage.preprocess.brain_extraction import BrainExtractiond
 from brainage.preprocess.head_registration import BRAIN_FILE, HEAD_FILE
 from brainage.preprocess.itk import array_from_image, image_from_array
@@ -126,6 +129,14 @@ def test_a_scan_without_a_head_is_refused_in_one_sentence():
         BrainExtractiond("always")({"image": tensor(noise, np.diag([2.0, 2.0, 2.0, 1.0]))})
     with pytest.raises(ValueError, match="empty"):
         BrainExtractiond("never")({"image": tensor(np.zeros_like(noise), np.eye(4))})
+
+
+def test_a_t2_weighted_head_is_named_as_such(head, monkeypatch):
+    values, _, affine = head
+    found = SimpleNamespace(ncc=-0.8, brain_on=lambda scan: np.ones(values.shape, np.float32))
+    monkeypatch.setattr(brain_extraction, "align_head", lambda *_: found)
+    with pytest.raises(ValueError, match=r"other way round .* T2-weighted one: correlation -0.80"):
+        BrainExtractiond("always")({"image": tensor(values, affine)})
 
 
 def test_the_head_template_is_whole(repository):
