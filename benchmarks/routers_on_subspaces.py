@@ -2,8 +2,8 @@
 
     python benchmarks/routers_on_subspaces.py --out subspaces --json docs/results/routers_on_subspaces.json
 
-An image is 32 tokens of three out of eight random subspaces of dimension 4 in 64 dimensions; the common
-subspace is about eight times as frequent as the rarest. Tokens of one subspace in one image scatter around a
+An image is 32 tokens of three out of eight random subspaces of dimension 4 in 64 dimensions, drawn with weights
+that fall from 1 to 0.13. Tokens of one subspace in one image scatter around a
 prototype, as patches of one object do, and all carry noise. The target of a token is a nonlinear function of
 its coordinates in its subspace, a different function for each. A single layer of eight experts, two per
 token, learns it by least squares; the figure is the error relative to predicting the mean. An ERMoE's
