@@ -5,15 +5,18 @@
     python benchmarks/moe_layer.py --profile               # torch.profiler of an ERMoE layer, no benchmark
 
 Sections (``--sections``): ``routers``, all layers at T = 8 * 197 tokens, D = 384, H = 1536, E = 8, K = 2,
-with balanced and skewed loads, in float32 and under bfloat16 autocast; ``experts``, E from 8 to 64 at
-R = D / E; ``tokens``, T from 2 * 197 to 8 * 1200; ``maps``, what orthonormality costs: an ERMoE beside the
-same layer with free matrices.
+with balanced load in float32; ``skewed``, the same with a skewed load; ``bfloat16``, both loads under
+autocast; ``experts``, E from 8 to 64 at R = D / E; ``tokens``, T from 2 * 197 to 8 * 1200; ``maps``, what
+orthonormality costs: an ERMoE beside the same layer with free matrices. A section that is run replaces its
+own part of the JSON file alone, and the figure is drawn from the file.
 
 Each layer is measured in evaluation (forward without gradients) and in training (forward and backward). The
 layers of a comparison take turns; a round's ratio is of neighbouring measurements, and medians over the
-rounds are reported. ``same products`` is the ratio to a dense network with as many multiplications per token
-as the layer does, projections and router included; ``width K H`` that to a dense network of that width. The
-masked layer is an ERMoE that runs every expert on every token and weighs the outputs by the gates, 0 or not.
+rounds are reported. With ``--threads 1`` the processor's time counts, which other processes on the machine
+disturb less; else the wall's. ``same products`` is the ratio to a dense network with as many multiplications
+per token as the layer does, projections and router included; ``width K H`` that to a dense network of that
+width. The masked layer is an ERMoE that runs every expert on every token and weighs the outputs by the
+gates, 0 or not.
 
 The load is set by a prior that leaves K random experts open to each token, drawn evenly or with a share that
 falls by half from expert to expert ("skewed"). ``soft`` has no load to set and is measured without a prior.
@@ -22,6 +25,7 @@ falls by half from expert to expert ("skewed"). ``soft`` has no load to set and 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -142,9 +146,10 @@ def runner(name: str, layer: nn.Module, shape: Row, load: str, dtype: str, mode:
 
 
 def seconds(run: Callable[[], None]) -> float:
-    begin = time.perf_counter()
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    begin = clock()
     run()
-    return time.perf_counter() - begin
+    return clock() - begin
 
 
 def compare(names: list[str], shape: Row, load: str, dtype: str, mode: str, rounds: int) -> Iterator[Row]:
@@ -192,11 +197,10 @@ def sections(quick: bool) -> dict[str, list[tuple[list[str], Row, str, str, str]
     by_tokens = [base | {"batch": batch, "tokens": tokens} for batch, tokens in lengths]
     plain = ("balanced", "float32")
     return {
-        "routers": [
-            (every, base, load, dtype, mode)
-            for dtype in ("float32", "bfloat16")
-            for load in ("balanced", "skewed")
-            for mode in modes
+        "routers": [(every, base, *plain, mode) for mode in modes],
+        "skewed": [(every, base, "skewed", "float32", mode) for mode in modes],
+        "bfloat16": [
+            (every, base, load, "bfloat16", mode) for load in ("balanced", "skewed") for mode in modes
         ],
         "experts": [
             (["ermoe shared", "ermoe joint", "vmoe"], shape, *plain, mode)
@@ -243,7 +247,7 @@ def print_rows(section: str, rows: list[Row]) -> None:
 def draw(results: dict[str, list[Row]], path: Path) -> None:
     """Ratios by layer, by number of experts and by number of tokens."""
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
-    rows = [r for r in results.get("routers", []) if (r["load"], r["dtype"]) == ("balanced", "float32")]
+    rows = results.get("routers", [])
     names = list(dict.fromkeys(row["layer"] for row in rows))
     for offset, mode in ((-0.2, "evaluation"), (0.2, "training")):
         values = [
@@ -285,7 +289,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--sections", nargs="*", default=["routers", "experts", "tokens", "maps"])
+    parser.add_argument("--sections", nargs="*", default=list(sections(quick=True)))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, default=None)
@@ -296,15 +300,18 @@ def main() -> None:
         for mode in ("evaluation", "training"):
             profile(mode)
         return
-    environment = {"threads": arguments.threads, "rounds": arguments.rounds, "torch": torch.__version__}
     results: dict[str, list[Row]] = {}
+    if arguments.json and arguments.json.exists():
+        results = json.loads(arguments.json.read_text(encoding="utf-8"))
     for section in arguments.sections:
-        rows = results[section] = []
+        rows: list[Row] = []
         for comparison in sections(arguments.quick)[section]:
             rows += compare(*comparison, 1 if arguments.quick else arguments.rounds)
+        clock = "processor" if arguments.threads == 1 else "wall"
+        results[section] = [row | {"threads": arguments.threads, "clock": clock} for row in rows]
         print_rows(section, rows)
         if arguments.json:
-            write_json(arguments.json, {"environment": environment, **results})
+            write_json(arguments.json, results)
         if arguments.figure:
             draw(results, arguments.figure)
 
