@@ -15,13 +15,14 @@ import importlib.util
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from click.testing import Result
 from rich.console import Console
 from rich.table import Table
 from small_scans import small_scan, write_small_scans
@@ -32,9 +33,11 @@ from brainage.files import sha256_of, write_json
 
 Maker = Callable[[Path], None]
 GOOD = 3
-PROGRAM = [sys.executable, "-c", "from brainage.cli.main import run; run()"]
+# What goes through the whole chain; left out by --quick.
+PROCESSED = ("sub-fewnan", "sub-disagree", "sub-metres", "sub-link", "sub-twice", "sub-" + "x" * 180)
 
 
+@lru_cache(maxsize=1)
 def base() -> nib.Nifti1Image:
     """A good scan, to be spoiled."""
     return small_scan(100)
@@ -74,8 +77,8 @@ def truncated(path: Path) -> None:
 
 def bomb(path: Path) -> None:
     nib.save(base(), path)
-    with gzip.open(path, "ab", compresslevel=9) as file:
-        for _ in range(512):
+    with gzip.open(path, "ab", compresslevel=1) as file:
+        for _ in range(128):
             file.write(bytes(1 << 23))
 
 
@@ -137,7 +140,7 @@ def cases() -> dict[str, tuple[str, Maker]]:
     colour = np.zeros(array.shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
     return {
         "sub-truncated": ("truncated gzip", truncated),
-        "sub-bomb": ("gzip bomb: 4 GiB behind a good scan", bomb),
+        "sub-bomb": ("gzip bomb: 1 GiB behind a good scan", bomb),
         "sub-huge": ("header of 10^5 x 10^5 x 10^5 voxels (NIfTI-2)", huge_nifti2),
         "sub-empty": ("zero bytes", lambda path: path.touch()),
         "sub-zerosize": ("a dimension of zero", raw_header(lambda h: h["dim"].__setitem__(2, 0))),
@@ -209,9 +212,9 @@ def build(root: Path) -> dict[str, str]:
     return told
 
 
-def brainage(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [*PROGRAM, "-q", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def preprocess(root: Path, out: Path, *options: str, jobs: int = 1) -> Result:
+    """``brainage preprocess`` in this process, whose imports are paid once."""
+    return CliRunner().invoke(app, ["-q", "preprocess", str(root), str(out), "--jobs", str(jobs), *options])
 
 
 def digests(out: Path, names: list[str]) -> dict[str, str]:
@@ -226,8 +229,7 @@ def status_of(out: Path) -> pd.DataFrame:
 
 def alone(root: Path, scratch: Path, name: str) -> int:
     """Exit code of a run on one participant."""
-    arguments = ["-q", "preprocess", str(root), str(scratch / "alone" / name[:40]), "--jobs", "1"]
-    return CliRunner().invoke(app, [*arguments, "--participant-label", name]).exit_code
+    return preprocess(root, scratch / "alone" / name[:40], "--participant-label", name).exit_code
 
 
 def disks(root: Path, scratch: Path, good: list[str]) -> list[dict[str, object]]:
@@ -248,14 +250,14 @@ def disks(root: Path, scratch: Path, good: list[str]) -> list[dict[str, object]]
             if remount:
                 subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
             labels = [part for name in good for part in ("--participant-label", name)]
-            done = brainage("preprocess", root, place / "out", "--jobs", 1, *labels)
+            done = preprocess(root, place / "out", *labels)
             left = [*place.rglob("*desc-preproc*.json"), *place.rglob(".partial*")]
             rows.append(
                 {
                     "case": what,
                     "status": "left half-written" if left else "nothing half-written",
                     "message": done.stderr.strip().splitlines()[-1].removeprefix("Error: "),
-                    "exit": done.returncode,
+                    "exit": done.exit_code,
                 }
             )
         finally:
@@ -276,9 +278,7 @@ def dicom(scratch: Path) -> list[dict[str, object]]:
     rows = []
     for name, what in (("gaps", "DICOM with three slices missing"), ("two", "DICOM with two T1 series")):
         out = scratch / "alone" / f"dicom_{name}"
-        done = CliRunner().invoke(
-            app, ["-q", "preprocess", str(scratch / "dicom" / name), str(out), "--jobs", "1"]
-        )
+        done = preprocess(scratch / "dicom" / name, out)
         (row,) = status_of(out).to_dict("records")
         rows.append(
             {"case": what, "status": row["status"], "message": row["message"], "exit": done.exit_code}
@@ -294,29 +294,36 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="scratch folder, new")
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="only what is refused on reading: messages")
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     root, scratch = options.out / "bids", options.out
     root.mkdir(parents=True)
     told = build(root)
     good = [f"sub-small{index:03d}" for index in range(1, GOOD + 1)]
+    if options.quick:
+        for name in (*good, *PROCESSED):
+            shutil.rmtree(root / name)
+            told.pop(name, None)
     labels = [part for name in good for part in ("--participant-label", name)]
-    brainage("preprocess", root, scratch / "clean", "--jobs", options.jobs, *labels)
-    full = brainage("preprocess", root, scratch / "all", "--jobs", options.jobs)
+    if not options.quick:
+        preprocess(root, scratch / "clean", *labels, jobs=options.jobs)
+    full = preprocess(root, scratch / "all", jobs=options.jobs)
     clean, beside = digests(scratch / "clean", good), digests(scratch / "all", good)
-    same = bool(clean) and clean == beside
+    same = clean == beside if clean else None
     status = status_of(scratch / "all")
     rows: list[dict[str, object]] = []
     for name, what in told.items():
         mine = status[status["path"].str.split("/").str[0] == name]
         for row in mine.to_dict("records"):
-            code = alone(root, scratch, name) if name != "sub-absent" else 0
+            # What succeeded among others is not done again to see 0.
+            code = alone(root, scratch, name) if row["status"] == "failed" else 0
             rows.append({"case": what, "status": row["status"], "message": row["message"], "exit": code})
         if mine.empty:
             rows.append({"case": what, "status": "NO ROW", "message": "", "exit": ""})
     rows += dicom(scratch)
-    rows += disks(root, scratch, good)
+    rows += [] if options.quick else disks(root, scratch, good)
     table = Table(title="Bad inputs")
     for heading in ("case", "status", "exit alone", "message"):
         table.add_column(heading)
@@ -330,7 +337,7 @@ def main() -> None:
     summary = {
         "good_scans_byte_identical": same,
         "good_files_compared": len(clean),
-        "exit_code_of_the_run_on_all": full.returncode,
+        "exit_code_of_the_run_on_all": full.exit_code,
         "half_written_files": left,
     }
     console.print(json.dumps(summary))

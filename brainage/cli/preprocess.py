@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from brainage.config import PreprocessRecipe
@@ -42,6 +44,18 @@ Skull = Annotated[
         "--brain-extraction",
         help="auto strips heads and keeps the mask of stripped scans; always, never overrule that.",
     ),
+]
+MaskSuffix = Annotated[
+    str,
+    typer.Option(
+        "--mask-suffix",
+        help="Own brain masks beside the scans, by what follows their name, such as _desc-brain_mask.nii.gz.",
+        metavar="TEXT",
+    ),
+]
+NoBias = Annotated[bool, typer.Option("--no-bias-correction", help="Leave the bias field in.")]
+NoRegistration = Annotated[
+    bool, typer.Option("--no-registration", help="The scans already lie in the template's space.")
 ]
 Jobs = Annotated[
     int | None,
@@ -80,6 +94,9 @@ def preprocess(
     session_label: Sessions = None,
     recipe: RecipeFile = None,
     brain_extraction: Skull = None,
+    mask_suffix: MaskSuffix = "",
+    no_bias_correction: NoBias = False,
+    no_registration: NoRegistration = False,
     jobs: Jobs = None,
     force: Force = False,
     dry_run: DryRun = False,
@@ -100,7 +117,16 @@ def preprocess(
     from brainage.preprocess.engine_cluster import Workers
     from brainage.preprocess.engine_run import RunOptions, narrowed
 
-    settings = chosen_settings(recipe, brain_extraction)
+    changes: dict[str, object] = {}
+    if brain_extraction:
+        changes["brain_extraction"] = brain_extraction.value
+    if mask_suffix:
+        changes["mask"] = "{name}" + mask_suffix
+    if no_bias_correction:
+        changes["bias_correction"] = False
+    if no_registration:
+        changes["registration"] = False
+    settings = chosen_settings(recipe, changes)
     refuse_same_folder(inputs, out_dir)
     workers = Workers(jobs, scheduler, slurm)
     listing = narrowed(list_scans(inputs), participant_label or (), session_label or ())
@@ -117,14 +143,16 @@ def preprocess(
     exit_for_failures(failed, len(rows))
 
 
-def chosen_settings(recipe: Path | None, brain_extraction: BrainExtraction | None) -> PreprocessRecipe:
-    """The recipe of a file, or the default one, with what the command line says."""
-    from brainage.config import PreprocessRecipe, load_recipe
+def chosen_settings(recipe: Path | None, changes: Mapping[str, object]) -> PreprocessRecipe:
+    """The recipe of a file, or the default one, with what the command line says.
+
+    Raises:
+        ConfigError: settings that break a rule, or exclude each other.
+    """
+    from brainage.config import PreprocessRecipe, load_recipe, parse_recipe
 
     settings = load_recipe(recipe, PreprocessRecipe) if recipe else PreprocessRecipe()
-    if brain_extraction:
-        settings = settings.model_copy(update={"brain_extraction": brain_extraction.value})
-    return settings
+    return parse_recipe({**settings.model_dump(), **changes}, PreprocessRecipe) if changes else settings
 
 
 def refuse_same_folder(inputs: list[Path], out_dir: Path) -> None:

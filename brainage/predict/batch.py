@@ -103,7 +103,8 @@ def predict_request(request: Request, trained: TrainedModel, derivatives: Path, 
             prefix = maps / name / name
             write_maps(prefix, trained, prediction, scan)
     except InputError as error:
-        return _failed(row, str(error))
+        figures = {name: _short(value) for name, value in getattr(error, "qc", {}).items()}
+        return _failed(row | figures, str(error))
     except Exception as error:
         # One scan must not cost the others; the traceback goes to the log.
         logger.debug("Prediction failed", exc_info=True)

@@ -35,6 +35,9 @@ _SETTINGS = {
     "distributed.worker.memory.terminate": False,
     "distributed.admin.low-level-log-length": 0,
     "distributed.scheduler.worker-ttl": None,
+    # A machine under load answers late.
+    "distributed.comm.timeouts.connect": "120s",
+    "distributed.comm.timeouts.tcp": "600s",
 }
 
 
@@ -172,7 +175,8 @@ def _slurm_cluster(jobs: int) -> Any:
     except (TypeError, ValueError) as error:
         rule = f"dask-jobqueue refuses its settings: {error}"
         raise ConfigError("--slurm", True, rule) from error
-    cluster.scale(jobs=jobs)
+    # Not scale(): a job that ends, by its time limit say, is replaced.
+    cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
     return cluster
 
 

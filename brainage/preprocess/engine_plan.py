@@ -11,13 +11,13 @@ import pandas as pd
 
 from brainage.config import PreprocessRecipe
 from brainage.data.cohort import Scan
-from brainage.data.formats import digest_of
 from brainage.data.listing import Listing
 from brainage.errors import InputError
 from brainage.preprocess.batch import relative
 from brainage.preprocess.chain import fingerprint
 from brainage.preprocess.engine_cluster import GIB, Workers, free_memory, local_jobs, memory_of
 from brainage.preprocess.outputs import is_done
+from brainage.preprocess.own_files import source_digest
 
 # Of one scan where no earlier run tells better: benchmarks/cohort.py, docs/preprocessing_cohorts.md.
 USUAL_SECONDS = 20.0
@@ -58,7 +58,7 @@ def plan_run(
     mark = fingerprint(recipe)
     for scan in listing.scans:
         try:
-            done = not force and is_done(scan, out_dir, mark, digest_of(scan.path))
+            done = not force and is_done(scan, out_dir, mark, source_digest(scan, recipe))
             said = "done" if done else "to do"
             if not done:
                 todo.append(scan)
