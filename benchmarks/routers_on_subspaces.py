@@ -2,17 +2,17 @@
 
     python benchmarks/routers_on_subspaces.py --out subspaces --json docs/results/routers_on_subspaces.json
 
-An image is 32 tokens of three out of eight random subspaces of dimension 4 in 64 dimensions, drawn with weights
-that fall from 1 to 0.13. Tokens of one subspace in one image scatter around a
-prototype, as patches of one object do, and all carry noise. The target of a token is a nonlinear function of
-its coordinates in its subspace, a different function for each. A single layer of eight experts, two per
-token, learns it by least squares; the figure is the error relative to predicting the mean. An ERMoE's
-context is a fixed attention among the tokens of the image, the softmax of their scaled products.
+An image is 32 tokens of three out of eight random subspaces of dimension 4 in 64 dimensions, drawn with
+weights that fall from 1 to 0.13. Tokens of one subspace in one image scatter around a prototype, as patches
+of one object do, and all carry noise. The target of a token is a nonlinear function of its coordinates in
+its subspace, a different function for each. A single layer of eight experts, two per token, learns it by
+least squares; the figure is the error relative to predicting the mean. An ERMoE's context is a fixed
+attention among the tokens of the image, the softmax of their scaled products.
 
 Reported on fresh images: relative error, Gini coefficient of the load (Soft MoE: of the weight that tokens
-give), purity (share of the tokens whose first expert has their subspace as its commonest), normalised mutual
-information of first expert and true subspace. The Gini coefficient of the true subspaces stands in the title:
-a router that separates them perfectly, one expert each, has that load and no flatter one.
+give), purity (share of the tokens whose first expert has their subspace as its commonest), normalised
+mutual information of first expert and true subspace. The Gini coefficient of the true subspaces stands in
+the title: a router that separates them perfectly, one expert each, has that load and no flatter one.
 """
 
 from __future__ import annotations
