@@ -35,8 +35,9 @@ window.addEventListener("load", async () => {
       multiplanarShowRender: niivue.SHOW_RENDER.NEVER, logLevel: "error",
     });
     await viewer.attachToCanvas(canvas);
-    viewer.addColormap("older", { R: [247, 239, 202, 103], G: [190, 115, 0, 0], B: [170, 90, 32, 31], A: [90, 180, 225, 255], I: [0, 90, 180, 255] });
-    viewer.addColormap("younger", { R: [190, 103, 33, 5], G: [215, 169, 102, 48], B: [230, 207, 172, 97], A: [90, 180, 225, 255], I: [0, 90, 180, 255] });
+    // The first entry is what NiiVue gives to values below the threshold: transparent.
+    viewer.addColormap("older", { R: [247, 247, 239, 202, 103], G: [190, 190, 115, 0, 0], B: [170, 170, 90, 32, 31], A: [0, 90, 180, 225, 255], I: [0, 1, 90, 180, 255] });
+    viewer.addColormap("younger", { R: [190, 190, 103, 33, 5], G: [215, 215, 169, 102, 48], B: [230, 230, 207, 172, 97], A: [0, 90, 180, 225, 255], I: [0, 1, 90, 180, 255] });
     const volume = (name, options) => niivue.NVImage.loadFromBase64({ base64: byId("volume-" + name).textContent, name: name + ".nii.gz", ...options });
     viewer.addVolume(await volume("scan", { colormap: "gray", cal_min: 0, cal_max: 255 }));
     const years = await volume("contribution", { colormap: "older", colormapNegative: "younger", cal_min: config.limit / 4000, cal_max: config.limit, opacity: 0.6 });
