@@ -45,7 +45,7 @@ def open_image(path: Path) -> SpatialImage:
             path, "a link to a file that is not here", "a NIfTI file", "fetch its content (datalad get)"
         )
     if path.is_dir() or is_dicom(path):
-        from brainage.data.dicom import open_series
+        from brainage.data.dicom_volume import open_series
 
         return open_series(path)
     if not path.is_file():

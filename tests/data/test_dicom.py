@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from brainage.data.dicom import choose_series, dicom_scan, open_series
+from brainage.data.dicom import choose_series, dicom_scan
+from brainage.data.dicom_volume import open_series
 from brainage.data.formats import digest_of, files_of
 from brainage.errors import InputError
 
