@@ -16,6 +16,7 @@ from brainage.cli.predict import predict
 from brainage.cli.preprocess import preprocess
 from brainage.cli.qc import qc
 from brainage.cli.report import report
+from brainage.cli.routing_stats import routing_stats
 from brainage.cli.run import run as run_app
 from brainage.cli.selftest import selftest
 from brainage.cli.simulate import simulate
@@ -42,12 +43,13 @@ for _function in (
     preprocess,
     qc,
     report,
+    routing_stats,
     run_app,
     selftest,
     simulate,
     train,
 ):
-    app.command(_function.__name__)(command(_function))
+    app.command(_function.__name__.replace("_", "-"))(command(_function))
 app.add_typer(vision, name="vision")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,9 +44,21 @@ def run_toy() -> Callable[..., subprocess.CompletedProcess[str]]:
             for name, value in os.environ.items()
             if name not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
         }
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=300, env=environment | {"OMP_NUM_THREADS": "1"}
-        )
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment | {"OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        ) as process:
+            try:
+                output, errors = process.communicate(timeout=900)
+            finally:
+                # The processes that it started, should any be left.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
     return run
 
