@@ -56,7 +56,8 @@ def routing_content(
         limit: inputs at most: the first scans, or about as many images from all classes.
 
     Returns:
-        ``model``, ``router``, ``experts`` (names), ``inputs`` (``number``, ``source``, ``simulated``);
+        ``model``, ``fingerprint``, ``router``, ``experts`` (names);
+        ``inputs``: ``number``, ``source`` and whether they are ``simulated``;
         ``layers``: for each mixture ``block``, ``load``, ``share`` by expert, the statistics of
         :func:`~brainage.nn.routing_stats.load_statistics`, ``below_threshold``, and, where the experts have
         bases of their own, ``overlap`` (E, E) with ``overlap_mean`` off the diagonal and ``overlap_chance``;
@@ -89,6 +90,7 @@ def routing_content(
     experts = list(names) or [str(expert) for expert in range(1, len(layers[0]["load"]) + 1)]
     return {
         "model": title,
+        "fingerprint": trained.facts.get("fingerprint"),
         "router": router,
         "experts": experts,
         "inputs": {"number": probe.num_inputs, "source": probe.source, "simulated": probe.simulated},

@@ -31,9 +31,10 @@ def save_routing_figure(path: str | PathLike[str], content: Mapping[str, Any]) -
     names = [name.replace("_", " ") for name in content["experts"]]
     overlaps = any(layer["overlap"] is not None for layer in layers)
     column = 1.3 + 0.09 * max(map(len, names)) + 1.5
-    width, height = column * len(layers) + 4.6, 1.6 + 0.2 * len(names) + (3.4 if overlaps else 0)
+    last = 4.6 if content["stability"] else 2.4
+    width, height = column * len(layers) + last, 1.6 + 0.2 * len(names) + (3.4 if overlaps else 0)
     figure = Figure(figsize=(width, max(height, 4.0)), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[column * len(layers), 4.6])
+    left, right = figure.subfigures(1, 2, width_ratios=[column * len(layers), last])
     ratios = [1.2 + 0.2 * len(names), 3.2] if overlaps else [1.0]
     grid = left.add_gridspec(len(ratios), len(layers), height_ratios=ratios)
     highest = max(max(layer["share"]) for layer in layers)
