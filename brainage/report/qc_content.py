@@ -102,7 +102,7 @@ def read_status(folder: Path) -> pd.DataFrame:
     if missing:
         raise InputError(path, f"no column {min(missing)}", expected, remedy)
     table = table.replace("n/a", "")
-    for name in table.columns.difference(_TEXT):
+    for name in table.columns.difference(list(_TEXT)):
         table[name] = pd.to_numeric(table[name], errors="coerce")
     return table
 

@@ -88,7 +88,7 @@ def png_of(picture: Image.Image) -> bytes:
 @lru_cache(maxsize=1)
 def _palette() -> Image.Image:
     """Greys, and every other colour at several strengths: counting pixels would lose thin lines."""
-    entries = [(round(255 * i / (GREYS - 1)),) * 3 for i in range(GREYS)]
+    entries: list[tuple[int, ...]] = [(round(255 * i / (GREYS - 1)),) * 3 for i in range(GREYS)]
     for colour in (PAPER, MASK, BRAIN, VENTRICLES, *VERDICTS.values()):
         entries += [tuple(round(part * share) for part in colour) for share in (0.35, 0.6, 0.8, 1.0)]
     palette = Image.new("P", (1, 1))
@@ -206,10 +206,10 @@ def _resized(flat: np.ndarray, pixels: tuple[int, int]) -> np.ndarray:
 def _letter(tile: Image.Image, sides: str, place: str) -> None:
     pen = ImageDraw.Draw(tile)
     width, height = tile.size
-    outline = {"stroke_width": 2, "stroke_fill": (0, 0, 0)}
-    pen.text((5, 3), sides[0], INK, _font(15), "la", **outline)
-    pen.text((width - 5, 3), sides[1], INK, _font(15), "ra", **outline)
-    pen.text((width / 2, height - 4), place, QUIET, _font(12), "md", **outline)
+    black = (0, 0, 0)
+    pen.text((5, 3), sides[0], INK, _font(15), "la", stroke_width=2, stroke_fill=black)
+    pen.text((width - 5, 3), sides[1], INK, _font(15), "ra", stroke_width=2, stroke_fill=black)
+    pen.text((width / 2, height - 4), place, QUIET, _font(12), "md", stroke_width=2, stroke_fill=black)
 
 
 def _page(
