@@ -54,14 +54,16 @@ def read_list(path: str | PathLike[str]) -> ScanList:
     ids, sessions = _first(raw, _ID_COLUMNS), _first(raw, _SESSION_COLUMNS)
     scans: list[Scan] = []
     problems, kept = [], []
-    for index, text in raw[column].items():
+    rows = zip(raw.index, raw[column], ids, sessions, strict=True)
+    for index, text, name, session in rows:
         file = path.parent / text
         try:
-            scans.append(_scan_of_row(file, text, ids[index], sessions[index]))
+            scans.append(_scan_of_row(file, text, name, session))
             kept.append(index)
         except InputError as error:
             problems.append(Problem(file, str(error)))
-    people, notes = None, []
+    people: pd.DataFrame | None = None
+    notes: list[str] = []
     if kept and set(_ABOUT_PEOPLE) & set(raw.columns):
         about = raw.loc[kept, [name for name in raw.columns if name in _ABOUT_PEOPLE]].copy()
         about["participant_id"] = [scan.participant_id for scan in scans]
@@ -87,14 +89,15 @@ def _scan_of_row(file: Path, text: str, name: str, session: str) -> Scan:
             if not name:
                 raise
             scan = Scan(header_of(file), "", "", {})
-    labels = {}
+    labels: dict[str, str] = {}
     for key, given in (("sub", name), ("ses", session)):
         if given:
             labels[key] = _label(given.removeprefix(f"{key}-"), file)
     entities = {key: value for key, value in scan.entities.items() if key not in labels}
     if "sub" in labels:
         entities.pop("ses", None)
-    order = {key: {**entities, **labels}[key] for key in ("sub", "ses") if key in {**entities, **labels}}
+    known: dict[str, str] = {**entities, **labels}
+    order: dict[str, str] = {key: known[key] for key in ("sub", "ses") if key in known}
     entities = {**order, **{key: value for key, value in entities.items() if key not in order}}
     session_id = f"ses-{entities['ses']}" if "ses" in entities else ""
     return replace(scan, participant_id=f"sub-{entities['sub']}", session_id=session_id, entities=entities)

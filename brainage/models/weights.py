@@ -41,8 +41,8 @@ class TrainedModel:
         facts: JSON-ready facts: cohort, number of subjects, age range (years), bias line, seeds, versions,
             fingerprints, cross-validated figures.
         reference_ages_C: chronological ages of the calibration subjects, years; None where not kept.
-        reference_years_CR: their out-of-fold contributions by region, years; the last of R + 1 columns is what
-            the atlas leaves out. None where not kept.
+        reference_years_CR: their out-of-fold contributions by region, years; the last of R + 1 columns is
+            what the atlas leaves out. None where not kept.
     """
 
     model: BrainAgeModel

@@ -74,7 +74,7 @@ def routing_stability(before_BNK: Tensor, after_BNK: Tensor) -> dict[str, float]
 
     Returns:
         * ``same_first``: fraction of the tokens whose best expert is the same (none counts as an expert);
-        * ``jaccard``: mean over the tokens of shared experts over all experts of both, 1 where both have none.
+        * ``jaccard``: mean over the tokens of shared experts over all of both, 1 where both have none.
     """
     same_first = (before_BNK[..., 0] == after_BNK[..., 0]).double().mean()
     used_BNK = after_BNK >= 0

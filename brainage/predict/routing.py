@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -148,7 +148,7 @@ def _mixtures(model: nn.Module) -> list[tuple[int, nn.Module]]:
     """Index and feed-forward layer of every block that returns a routing record."""
     encoders = [part for part in model.modules() if isinstance(part, VisionTransformer)]
     return [
-        (index, block.feed_forward)
+        (index, cast(nn.Module, block.feed_forward))
         for encoder in encoders
         for index, block in enumerate(encoder.blocks)
         if hasattr(block.feed_forward, "uses_context")
@@ -170,7 +170,7 @@ def _layer(block: int, layer: nn.Module, records: Sequence[RoutingRecord], route
         "overlap": None,
     }
     if hasattr(layer, "routing_bases"):
-        bases_EDR = layer.routing_bases()
+        bases_EDR = cast(Any, layer).routing_bases()
         experts, dim, rank = bases_EDR.shape
         overlap_EE = subspace_overlap(bases_EDR)
         off_diagonal = overlap_EE[~torch.eye(experts, dtype=torch.bool)]

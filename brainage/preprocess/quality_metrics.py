@@ -29,7 +29,7 @@ class Distribution(NamedTuple):
     median: float
     std: float
     mad: float
-    count: int
+    voxels: int
 
 
 def distribution(values: np.ndarray) -> Distribution:
@@ -41,7 +41,7 @@ def distribution(values: np.ndarray) -> Distribution:
 
 def snr(tissue: Distribution) -> float:
     """Signal-to-noise ratio within a tissue: median / (standard deviation sqrt(n / (n - 1))); high: good."""
-    spread = tissue.std * math.sqrt(tissue.count / (tissue.count - 1))
+    spread = tissue.std * math.sqrt(tissue.voxels / (tissue.voxels - 1))
     return tissue.median / spread if spread > 0 else math.inf
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,9 +29,9 @@ def simulated_volumes(ages: Sequence[float], seed: int = 0) -> list[np.ndarray]:
         scan = simulate_scan(age, "FM"[index % 2], index, seed)
         values = np.asarray(scan.image.dataobj, dtype=np.float32)
         image = MetaTensor(torch.from_numpy(values)[None], affine=torch.from_numpy(scan.image.affine))
-        data = {
+        data: dict[Hashable, Any] = {
             "image": image,
-            "brain_mask": MetaTensor((image > 0).float().as_tensor(), affine=image.affine),
+            "brain_mask": MetaTensor(torch.from_numpy(values > 0)[None].float(), affine=image.affine),
             "native_to_mni": np.linalg.inv(scan.mni_to_native),
         }
         volume = NormalizeIntensityd()(ResampleToModelGridd()(data))["volume"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -34,7 +34,8 @@ def save_routing_figure(path: str | PathLike[str], content: Mapping[str, Any]) -
     last = 4.6 if content["stability"] else 2.4
     width, height = column * len(layers) + last, 1.6 + 0.2 * len(names) + (3.4 if overlaps else 0)
     figure = Figure(figsize=(width, max(height, 4.0)), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[column * len(layers), last])
+    halves = figure.subfigures(1, 2, width_ratios=[column * len(layers), last])
+    left, right = np.ravel(np.asarray(halves, dtype=object))
     ratios = [1.2 + 0.2 * len(names), 3.2] if overlaps else [1.0]
     grid = left.add_gridspec(len(ratios), len(layers), height_ratios=ratios)
     highest = max(max(layer["share"]) for layer in layers)

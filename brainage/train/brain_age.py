@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +94,7 @@ class BrainAgeTask(Task):
 
     def finish(self, model: nn.Module, fabric: Fabric) -> None:
         """Make a contribution of 0 that of the average training scan."""
-        centre_contributions(model, self.scans, self.recipe.batch_size, fabric)
+        centre_contributions(cast(BrainAgeModel, model), self.scans, self.recipe.batch_size, fabric)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.wrappers import _FabricOptimizer
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
@@ -115,10 +116,11 @@ class _Run:
         self.inner = _Step(task)
         self.module = fabric.setup_module(self.inner)
         if recipe.strategy == "fsdp":
-            shard(self.averaged.module, fabric.strategy.device_mesh)
+            # Only the sharding strategy, an untyped attribute of Fabric, has a mesh.
+            shard(self.averaged.module, cast(Any, fabric.strategy).device_mesh)
         groups = _parameter_groups(task.model, recipe.weight_decay)
         self.adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98))
-        self.optimizer = fabric.setup_optimizers(self.adamw)
+        self.optimizer = cast(_FabricOptimizer, fabric.setup_optimizers(self.adamw))
         self.factor = warmup_cosine(task.steps_per_epoch * recipe.epochs, recipe.warmup)
         self.schedule = LambdaLR(self.adamw, self.factor)
         if state is not None:
@@ -194,7 +196,7 @@ class _Run:
         return row | mean_routing(records, fabric)
 
     def _mean(self, value: Tensor) -> float:
-        return float(self.fabric.all_reduce(value, reduce_op="mean"))
+        return float(cast(Tensor, self.fabric.all_reduce(value, reduce_op="mean")))
 
     @torch.no_grad()
     def _look(self) -> Row:
@@ -210,7 +212,7 @@ class _Run:
 
     def _save(self) -> None:
         state = training_state(self.inner, self.averaged.module, self.adamw)
-        rng = self.fabric.all_gather(_get_rng(self.fabric))
+        rng = cast(Tensor, self.fabric.all_gather(_get_rng(self.fabric)))
         if self.fabric.is_global_zero:
             figures = {name: torch.stack(values).cpu() for name, values in self.figures.items()}
             position = {"epoch": self.epoch, "step": self.step, "figures": figures, "rng": rng.cpu()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
@@ -26,10 +26,10 @@ def mean_routing(records: Sequence[RoutingRecord], fabric: Fabric) -> Row:
         return {}
     gini, fallback = 0.0, 0.0
     for record in records:
-        load = fabric.all_reduce(expert_load(record).double(), reduce_op="sum")
+        load = cast(Tensor, fabric.all_reduce(expert_load(record).double(), reduce_op="sum"))
         gini += load_statistics(load)["gini"] / len(records)
         below = record.fallback_BN.double().mean()
-        fallback += float(fabric.all_reduce(below, reduce_op="mean")) / len(records)
+        fallback += float(cast(Tensor, fabric.all_reduce(below, reduce_op="mean"))) / len(records)
     return {"gini": gini, "fallback": fallback}
 
 
