@@ -54,7 +54,7 @@ def invoke(*arguments):
 def test_a_page_and_pictures_with_the_raw_scans(run):
     result = invoke(run / "pre", "-o", run / "out" / "page.html", "--raw", run / "bids")
     assert "page.html" in result.stdout
-    page = (run / "out" / "page.html").read_text()
+    page = (run / "out" / "page.html").read_text("utf-8")
     assert page.index("sub-02_T1w") < page.index("sub-01")
     assert "&lt;b&gt;no brain" in page
     assert page.count("data:image/jpeg") == 2
@@ -66,7 +66,7 @@ def test_a_page_and_pictures_with_the_raw_scans(run):
 
 def test_without_raw_scans_or_pictures(run):
     invoke(run / "pre", "-o", run / "page.html", "--no-pictures")
-    page = (run / "page.html").read_text()
+    page = (run / "page.html").read_text("utf-8")
     assert page.count("data:image/jpeg") == 1
     assert not (run / "page_pictures").exists()
 
@@ -74,11 +74,11 @@ def test_without_raw_scans_or_pictures(run):
 def test_other_limits_give_other_verdicts(run):
     (run / "recipe.yaml").write_text("qc: {cjv: {good: [null, 0.6], usable: [null, null]}}\n")
     invoke(run / "pre", "-o", run / "page.html", "--no-pictures", "--recipe", run / "recipe.yaml")
-    page = (run / "page.html").read_text()
+    page = (run / "page.html").read_text("utf-8")
     assert "<p>units unknown</p>" in page
     (run / "recipe.yaml").write_text("qc: {cjv: {good: [null, 0.3], usable: [null, 0.4]}}\n")
     invoke(run / "pre", "-o", run / "page.html", "--no-pictures", "--recipe", run / "recipe.yaml")
-    assert "<b>2</b> refused" in (run / "page.html").read_text()
+    assert "<b>2</b> refused" in (run / "page.html").read_text("utf-8")
 
 
 def test_a_scan_that_is_gone_costs_only_its_picture(run):
@@ -88,7 +88,7 @@ def test_a_scan_that_is_gone_costs_only_its_picture(run):
     next((run / "pre").rglob("*preproc_T1w.nii.gz")).write_bytes(b"no image")
     result = invoke(run / "pre", "-o", run / "page.html", "--raw", run / "bids")
     assert "no picture" in result.stderr
-    assert "sub-01" in (run / "page.html").read_text()
+    assert "sub-01" in (run / "page.html").read_text("utf-8")
 
 
 def test_a_folder_that_is_no_run(tmp_path):

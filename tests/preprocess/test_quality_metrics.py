@@ -28,7 +28,7 @@ def test_distribution_of_seven_values():
     found = distribution(np.array([1.0, 2, 3, 4, 5, 6, 100]))
     assert found.median == 4
     assert found.mad == pytest.approx(2 * 1.4826)
-    assert found.count == 7
+    assert found.voxels == 7
 
 
 def test_ratios_worked_by_hand():
