@@ -14,6 +14,7 @@ import numpy as np
 
 LEVELS = (0.005, 0.01, 0.025, *(i / 20 for i in range(1, 20)), 0.975, 0.99, 0.995)
 FEWEST = 40  # subjects; with fewer the outer quantiles are guesses
+_SAME = 1e-4  # years; people who differ by less are the same
 _CENTRE, _UNIT = 50.0, 20.0  # years; ages are scaled for the fit
 
 
@@ -43,16 +44,22 @@ class AgeReference:
         mean = self.expected[0] + self.expected[1] * a + self.expected[2] * a * a
         return mean, max(self.spread[0] + self.spread[1] * a, self.least_spread)
 
+    def _says_something(self, age: float) -> bool:
+        # A region without a token of its own gives the same to everybody.
+        return self.least_spread > _SAME and self.age_range[0] <= age <= self.age_range[1]
+
     def percent_below(self, value: float, age: float) -> float | None:
-        """Percentage of healthy people of that age with a smaller value; None outside the age range."""
-        if not self.age_range[0] <= age <= self.age_range[1]:
+        """Percentage of healthy people of that age with a smaller value; None outside the age range, and
+        where all people have the same value."""
+        if not self._says_something(age):
             return None
         mean, spread = self.at(age)
         return 100 * float(np.interp((value - mean) / spread, self.quantiles, LEVELS))
 
     def interval(self, age: float, level: float = 0.9) -> tuple[float, float] | None:
-        """Central range of healthy people of that age; None outside the age range."""
-        if not self.age_range[0] <= age <= self.age_range[1]:
+        """Central range of healthy people of that age; None outside the age range, and
+        where all people have the same value."""
+        if not self._says_something(age):
             return None
         mean, spread = self.at(age)
         low, high = np.interp([(1 - level) / 2, (1 + level) / 2], LEVELS, self.quantiles)

@@ -58,3 +58,12 @@ def test_it_survives_json() -> None:
     facts = reference.to_json()
     with pytest.raises(ValueError, match="quantiles"):
         AgeReference.from_json(facts | {"quantiles": facts["quantiles"][:-1]})
+
+
+def test_a_region_that_gives_everybody_the_same_has_no_percentile() -> None:
+    ages = np.linspace(20, 80, 60)
+    reference = fit_reference(ages, np.zeros(60))
+    assert reference is not None
+    again = AgeReference.from_json(reference.to_json())
+    assert again.percent_below(0.0, 50.0) is None
+    assert again.interval(50.0) is None
