@@ -138,7 +138,7 @@ def _train_fold(
     fabric = fabric or start_fabric(recipe.train)
     done = out / "predictions.json"
     if fabric.broadcast(done.exists()):
-        kept = json.loads(done.read_text())
+        kept = json.loads(done.read_text("utf-8"))
         return kept["ages"], kept["regions"]
     train = [scan for scan, of in zip(scans, folds, strict=True) if of != fold]
     held_out = [scan for scan, of in zip(scans, folds, strict=True) if of == fold]

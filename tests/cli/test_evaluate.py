@@ -35,7 +35,7 @@ def test_prints_the_table_and_writes_json_and_plot(files):
     assert result.exit_code == 0, result.output
     assert "3 scans of 3 subjects" in result.stdout
     assert "left out, no prediction: 1" in result.stdout
-    written = json.loads((files / "out" / "evaluation.json").read_text())
+    written = json.loads((files / "out" / "evaluation.json").read_text("utf-8"))
     assert written["mae"] == pytest.approx(3.0)  # |+1|, |-6|, |+2|
     assert written["simulated"] is False
     assert (files / "scatter.png").read_bytes().startswith(b"\x89PNG")

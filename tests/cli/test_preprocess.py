@@ -59,9 +59,9 @@ def test_one_bad_scan_among_good_ones(cohort, tmp_path):
     assert "damaged" in rows["message"]["sub-02/anat/sub-02_T1w.nii.gz"]
     assert "1 of 3 scans preprocessed" in result.stdout
     assert "Preprocessing: 3 of 3" in result.stderr
-    assert json.loads((out / "dataset_description.json").read_text())["DatasetType"] == "derivative"
+    assert json.loads((out / "dataset_description.json").read_text("utf-8"))["DatasetType"] == "derivative"
     for name in ("participants.tsv", "participants.json"):
-        assert (out / name).read_text() == (cohort / name).read_text()
+        assert (out / name).read_text("utf-8") == (cohort / name).read_text("utf-8")
     written = sorted(path.name for path in (out / "sub-01").rglob("*.*"))
     assert len(written) == 5
     assert list(out.rglob(".partial*")) == []

@@ -17,7 +17,7 @@ def test_a_folder_with_other_content_is_refused(tmp_path):
     result = CliRunner().invoke(app, ["simulate", str(tmp_path)])
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
-    assert (tmp_path / "paper.docx").read_text() == "mine"
+    assert (tmp_path / "paper.docx").read_text("utf-8") == "mine"
 
 
 def test_no_subjects_is_a_usage_error(tmp_path):

@@ -42,7 +42,7 @@ def test_train_then_eval(pictures):
     outcome = brainage("vision", "train", pictures / "recipe.yaml", "--data", pictures / "data", "-o", run)
     assert outcome.exit_code == 0, outcome.output
     assert "8 images, 1 files left out: top-1" in outcome.output
-    assert json.loads((run / "evaluation.json").read_text())["skipped"] == ["dark/bad.png"]
+    assert json.loads((run / "evaluation.json").read_text("utf-8"))["skipped"] == ["dark/bad.png"]
     outcome = brainage("vision", "eval", run / "model.safetensors", "--data", pictures / "data")
     assert outcome.exit_code == 0, outcome.output
     assert "bright" in outcome.output

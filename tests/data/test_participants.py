@@ -84,7 +84,7 @@ def test_ages_with_units_and_ages_that_are_none(people):
     texts = ["42", "P42Y", "P42Y6M", "P510M", "042Y", "504_months", "89+", ">89", "old", "n/a", "P", "1.2.3y"]
     lines = [f"s{index} {text}" for index, text in enumerate(texts)]
     path = people("participant_id age\n" + "\n".join(lines) + "\n")
-    path.write_text(path.read_text().replace("_", " ").replace("participant id", "participant_id"))
+    path.write_text(path.read_text("utf-8").replace("_", " ").replace("participant id", "participant_id"))
     table, notes = parse_participants(path)
     ages = table["age"]
     assert ages[:6].round(6).tolist() == [42, 42, 42.5, 42.5, 42, 42]

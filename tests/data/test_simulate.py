@@ -50,17 +50,19 @@ def young_and_old():
 
 
 def test_the_cohort_is_bids_and_says_that_it_is_simulated(cohort):
-    description = json.loads((cohort / "dataset_description.json").read_text())
+    description = json.loads((cohort / "dataset_description.json").read_text("utf-8"))
     assert description["Simulated"] is True
     assert "Simulated" in description["Name"]
     people = pd.read_csv(cohort / "participants.tsv", sep="\t")
     assert list(people.columns) == ["participant_id", "age", "sex"]
     assert list(people["participant_id"]) == ["sub-01", "sub-02"]
     assert people["age"].between(YOUNGEST, OLDEST).all()
-    assert json.loads((cohort / "participants.json").read_text())["age"]["Units"] == "year"
+    assert json.loads((cohort / "participants.json").read_text("utf-8"))["age"]["Units"] == "year"
     for name in people["participant_id"]:
         assert (cohort / name / "anat" / f"{name}_T1w.nii.gz").is_file()
-        assert json.loads((cohort / name / "anat" / f"{name}_T1w.json").read_text())["Simulated"] is True
+        assert (
+            json.loads((cohort / name / "anat" / f"{name}_T1w.json").read_text("utf-8"))["Simulated"] is True
+        )
     assert not list(cohort.rglob(".partial*"))
     assert is_simulated(cohort)
     scans, problems = find_scans(cohort)
@@ -94,7 +96,7 @@ def test_truth_names_the_regions_of_the_atlas_and_their_rates(cohort, truth):
     people = pd.read_csv(cohort / "participants.tsv", sep="\t").set_index("participant_id")
     years = people.loc[truth["participant_id"], "age"].to_numpy() - REFERENCE_AGE
     np.testing.assert_allclose(truth["set_change"], truth["set_rate"] * years, atol=1e-6)
-    described = json.loads((cohort / "simulation_truth.json").read_text())
+    described = json.loads((cohort / "simulation_truth.json").read_text("utf-8"))
     assert described["Seed"] == 5
     assert described["LogVolumeChangePerYear"] == dict(RATES)
     assert len(GROUPS) == 9

@@ -153,7 +153,7 @@ def test_atlas_there_and_back_at_1_mm(codes: str, tmp_path: Path) -> None:
 def test_the_json_says_what_a_report_needs(
     written: tuple[Path, PreprocessedScan], two_layers: Prediction
 ) -> None:
-    facts = json.loads(Path(f"{written[0]}_regions.json").read_text())
+    facts = json.loads(Path(f"{written[0]}_regions.json").read_text("utf-8"))
     years = sum(region["contribution_years"] for region in facts["regions"])
     assert facts["baseline"] + years == pytest.approx(facts["predicted_age"], abs=1e-3)
     assert facts["predicted_age"] == pytest.approx(two_layers.age, abs=1e-5)
@@ -183,5 +183,5 @@ def test_a_model_with_a_reference_says_where_a_scan_stands_among_the_healthy(
     assert np.isfinite(own).all()
     assert (table["percentile"] == 99.5).all()
     assert (table["healthy_high"] < -900).all()
-    facts = json.loads((tmp_path / "sub-1" / "sub-1_regions.json").read_text())
+    facts = json.loads((tmp_path / "sub-1" / "sub-1_regions.json").read_text("utf-8"))
     assert facts["gap_reference"]["subjects"] == facts["regions"][0]["healthy"]["subjects"] == 60

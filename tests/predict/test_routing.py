@@ -75,7 +75,7 @@ def test_the_command_writes_and_tells(checkpoint: Path, volumes: list[np.ndarray
     assert result.exit_code == 0, result.output
     assert "simulated brains" in " ".join(result.stdout.split())
     assert "no routing snapshots" in " ".join(result.stdout.split())
-    content = json.loads((out / "routing_stats.json").read_text())
+    content = json.loads((out / "routing_stats.json").read_text("utf-8"))
     layers = pd.read_csv(out / "routing_stats.tsv", sep="\t")
     assert layers["gini"].tolist() == pytest.approx([layer["gini"] for layer in content["layers"]], rel=1e-5)
     load = pd.read_csv(out / "routing_load.tsv", sep="\t")

@@ -30,7 +30,7 @@ def test_this_installation_predicts_what_is_stored_with_the_model(trained: Train
 def test_a_difference_is_found(
     trained: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored = json.loads(resource(RECORDED).read_text())
+    stored = json.loads(resource(RECORDED).read_text("utf-8"))
     found = list(stored["PredictedAges"])
     found[1] += 0.06
     monkeypatch.setattr(selftest, "simulated_predictions", lambda _: found)
@@ -39,6 +39,6 @@ def test_a_difference_is_found(
 
 def test_predictions_of_another_model_are_refused(trained: TrainedModel, tmp_path: Path) -> None:
     other = tmp_path / "selftest.json"
-    other.write_text(json.dumps(json.loads(resource(RECORDED).read_text()) | {"Model": "0" * 16}))
+    other.write_text(json.dumps(json.loads(resource(RECORDED).read_text("utf-8")) | {"Model": "0" * 16}))
     with pytest.raises(CheckpointError, match="predictions of model 0000"):
         selftest.check(trained, other)

@@ -60,7 +60,7 @@ def test_the_status_table(tmp_path):
     assert list(rows["status"]) == ["failed", "ok"]
     assert list(rows["scale"]) == ["n/a", "1.2"]
     assert rows["message"][0] == "a sentence in two lines"
-    assert str(tmp_path) not in table.read_text()
+    assert str(tmp_path) not in table.read_text("utf-8")
 
 
 def test_rows_about_other_scans_are_kept_on_request(tmp_path):

@@ -91,7 +91,7 @@ def test_the_volume_is_normalised_and_the_mask_is_native(real):
 
 def test_the_sidecar_tells_origin_and_settings_and_no_folder(real):
     _, _, done = real
-    text = done.volume_path.with_name(done.volume_path.name.replace(".nii.gz", ".json")).read_text()
+    text = done.volume_path.with_name(done.volume_path.name.replace(".nii.gz", ".json")).read_text("utf-8")
     facts = json.loads(text)
     assert facts["Sources"] == ["sub-01/anat/sub-01_T1w.nii.gz"]
     assert len(facts["SourceSHA256"]) == 64

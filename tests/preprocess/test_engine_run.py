@@ -67,7 +67,7 @@ def test_the_table_tells_at_every_moment_what_is_done(bids, tmp_path, pretend):
     for _ in preprocess_listing(list_scans([bids]), out, RECIPE, ONE):
         seen.append(list(table(out).values()))
     assert seen == [["ok"] * done + ["waiting"] * (4 - done) for done in range(1, 5)]
-    assert (out / ".bidsignore").read_text().splitlines()[:2] == ["status.tsv", ".brainage"]
+    assert (out / ".bidsignore").read_text("utf-8").splitlines()[:2] == ["status.tsv", ".brainage"]
     # A later run about one participant keeps the rows of the others.
     pretend["sub-1"] = {"status": "failed"}
     listing = narrowed(list_scans([bids]), ["1"], [])
@@ -84,7 +84,7 @@ def test_participants_without_a_scan_and_scans_without_a_row(bids, tmp_path, pre
     assert said["sub-3"] == ("ok", "no row in participants.tsv, so no age")
     assert "rows that differ" in said["sub-1"][1]
     assert "top-coded" in said["sub-2"][1]
-    assert (tmp_path / "out" / "participants.tsv").read_text() == people
+    assert (tmp_path / "out" / "participants.tsv").read_text("utf-8") == people
     assert table(tmp_path / "out")["sub-9"] == "missing"
 
 

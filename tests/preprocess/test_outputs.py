@@ -137,7 +137,7 @@ def test_a_failed_rewrite_does_not_pass_for_the_old_result(tmp_path, written, vo
 )
 def test_a_damaged_sidecar(written, change):
     sidecar = sidecar_of(written.volume_path)
-    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | change))
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text("utf-8")) | change))
     with pytest.raises(InputError, match="run brainage preprocess again"):
         read_preprocessed(written.volume_path)
 
@@ -157,5 +157,7 @@ def test_damaged_files(written):
 
 def test_a_sidecar_names_no_file_elsewhere(written, tmp_path):
     sidecar = sidecar_of(written.volume_path)
-    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"Mask": "../../../../etc/passwd"}))
+    sidecar.write_text(
+        json.dumps(json.loads(sidecar.read_text("utf-8")) | {"Mask": "../../../../etc/passwd"})
+    )
     assert read_preprocessed(written.volume_path).mask_path.parent == written.volume_path.parent

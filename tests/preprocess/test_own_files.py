@@ -53,10 +53,10 @@ def test_own_mask_and_transform_take_the_place_of_stages(scan, tmp_path, templat
     np.testing.assert_allclose(out.native_to_mni, MOVED, atol=1e-9)
     assert out.qc["registration_ncc"] > 0.9
     sidecar = out.volume_path.with_name(out.volume_path.name.replace(".nii.gz", ".json"))
-    facts = json.loads(sidecar.read_text())
+    facts = json.loads(sidecar.read_text("utf-8"))
     assert facts["OwnFiles"] == {"mask": "sub-01_desc-brain_mask.nii.gz", "transform": "sub-01_xfm.txt"}
     assert facts["Recipe"]["transform"] == "sub-01_xfm.txt"
-    assert str(tmp_path) not in sidecar.read_text()
+    assert str(tmp_path) not in sidecar.read_text("utf-8")
     assert "N4BiasCorrectiond" not in [step["Name"] for step in facts["Steps"]]
     # What one run wrote is what another can be given.
     written = read_transform(transform_of_volume(out.volume_path))

@@ -97,7 +97,7 @@ def test_the_page_needs_nothing_but_itself(files):
     sources = [image["src"] for image in page.all("img")]
     assert len(sources) == 4  # the scatter and three mosaics
     assert all(source.startswith(("data:image/png;base64,", "data:image/webp;base64,")) for source in sources)
-    text = (files / "page.html").read_text()
+    text = (files / "page.html").read_text("utf-8")
     assert not re.search(r"https?://|url\(|@import", text)
 
 

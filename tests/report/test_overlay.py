@@ -74,7 +74,7 @@ def test_left_is_on_the_right_of_the_picture(maps: Path, tmp_path: Path) -> None
 def test_an_svg_says_sides_places_and_unit(maps: Path, tmp_path: Path) -> None:
     out = tmp_path / "slices.svg"
     draw(maps / "sub-1", "-o", out, "--kind", "slices", "--axis", "y", "--at=-20,10")
-    text = out.read_text()
+    text = out.read_text("utf-8")
     for words in (
         "years per block",
         "older",

@@ -79,7 +79,7 @@ def test_five_hundred_scans_stay_below_5_mb(tmp_path):
 
 def test_a_cohort_of_nothing(tmp_path):
     write_qc_page(tmp_path / "page.html", [], {})
-    assert "<b>0</b>" in (tmp_path / "page.html").read_text()
+    assert "<b>0</b>" in (tmp_path / "page.html").read_text("utf-8")
 
 
 def test_order():

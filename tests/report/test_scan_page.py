@@ -203,7 +203,7 @@ def test_what_is_missing_is_said_and_the_rest_is_there(files: Path, break_it, se
 
 def test_a_model_without_regional_experts_is_named(files: Path) -> None:
     path = files / "maps/sub-2/sub-2_regions.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"regional_experts": False}))
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"regional_experts": False}))
     assert "This model has no experts tied to regions" in Page(pages(files)["sub-2"]).words
 
 

@@ -66,7 +66,7 @@ def test_it_learns(scans: list[AgedScan], tmp_path: Path) -> None:
     truth = torch.tensor([scan.age for scan in scans])
     # The mean predictor is 17 years off.
     assert (predict_ages(model, scans, 4) - truth).abs().mean() < 8
-    log = (tmp_path / "log.csv").read_text().splitlines()
+    log = (tmp_path / "log.csv").read_text("utf-8").splitlines()
     assert {"loss", "train_mae", "validation_mae", "gini", "fallback"} <= set(log[0].split(","))
     assert len(log) == 31
 

@@ -45,7 +45,7 @@ def test_learns_and_writes_what_evaluation_reads(tmp_path):
     assert sum(row["num_images"] for row in result["classes"]) == 30
     assert len(result["routing"]) == 1
     assert (tmp_path / "run" / "model.safetensors").exists()
-    log = (tmp_path / "run" / "log.csv").read_text()
+    log = (tmp_path / "run" / "log.csv").read_text("utf-8")
     assert "train_top1" in log
     assert "validation_top1" in log
     assert trained.facts["num_skipped"] == 1

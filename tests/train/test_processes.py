@@ -38,7 +38,7 @@ def test_two_processes_train_as_one(
     weights = torch.load(tmp_path / "two" / "weights.pt", weights_only=True)
     torch.testing.assert_close(weights, dict(state(tmp_path / "two")["averaged"]), atol=0, rtol=0)
     # Written by one process: a header and a row, with the loss over both.
-    two, one = ((tmp_path / name / "log.csv").read_text().splitlines() for name in ("two", "one"))
+    two, one = ((tmp_path / name / "log.csv").read_text("utf-8").splitlines() for name in ("two", "one"))
     assert len(two) == len(one) == 2
     for name in ("loss", "gap", "gini", "validation_gap"):
         column = two[0].split(",").index(name)
