@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
 from brainage.config import parse_recipe
-from brainage.errors import BrainageError, CheckpointError
-from brainage.files import replacing
 from brainage.models.image_classifier import ImageClassifier
+from brainage.models.model_file import ModelFormat
 from brainage.vision_config import VisionRecipe
 
-FORMAT = "brainage-images-1"
-_EXPECTED = "a classifier that brainage vision train wrote (model.safetensors)"
+FORMAT = ModelFormat(
+    name="brainage-images-1",
+    expected="a classifier that brainage vision train wrote (model.safetensors)",
+    remedy="give the model.safetensors of a run of brainage vision train",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +43,7 @@ def save_classifier(path: str | PathLike[str], trained: TrainedClassifier) -> No
         "classes": trained.classes,
         "facts": dict(trained.facts),
     }
-    state = {name: value.detach().cpu().contiguous() for name, value in trained.model.state_dict().items()}
-    with replacing(path) as partial:
-        save_file(state, partial, {"format": FORMAT, "brainage": json.dumps(header, allow_nan=False)})
+    FORMAT.write(path, header, trained.model.state_dict())
 
 
 def load_classifier(path: str | PathLike[str]) -> TrainedClassifier:
@@ -58,34 +52,9 @@ def load_classifier(path: str | PathLike[str]) -> TrainedClassifier:
     Raises:
         CheckpointError: no such file, another kind of file, a damaged one, or one whose parts disagree.
     """
-    path = Path(path)
-    remedy = "give the model.safetensors of a run of brainage vision train"
-    if not path.is_file():
-        raise CheckpointError(path, "no such file", _EXPECTED, remedy)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(path, "no safetensors file, or a damaged one", _EXPECTED, remedy) from error
-    if metadata.get("format") != FORMAT:
-        found = f"a safetensors file of the format {metadata.get('format', 'unnamed')!r}"
-        raise CheckpointError(path, found, _EXPECTED, remedy)
-    try:
-        header = json.loads(metadata["brainage"])
+    with FORMAT.reading(path) as (header, state):
         recipe = parse_recipe(header["recipe"], VisionRecipe)
         classes = tuple(map(str, header["classes"]))
         model = ImageClassifier(recipe.model, len(classes))
         model.load_state_dict(state)
         return TrainedClassifier(model.eval(), recipe, classes, dict(header["facts"]))
-    except (KeyError, TypeError, ValueError, RuntimeError, BrainageError) as error:
-        raise CheckpointError(path, "a model whose parts do not fit together", _EXPECTED, remedy) from error
-
-
-def fingerprint_of(model: ImageClassifier) -> str:
-    """Sixteen hexadecimal digits that stand for the model's recipe and weights."""
-    digest = hashlib.sha256(json.dumps(model.recipe.model_dump(mode="json"), sort_keys=True).encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

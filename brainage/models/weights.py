@@ -6,24 +6,22 @@ the header holds the recipe, names, training range and fingerprints as JSON. Rea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from brainage.config import BrainAgeRecipe, parse_recipe
-from brainage.errors import BrainageError, CheckpointError
-from brainage.files import replacing
 from brainage.models.brain_age import BrainAgeModel, TokenLayout
+from brainage.models.model_file import ModelFormat
 
-FORMAT = "brainage-1"
-_EXPECTED = "a model that brainage train wrote (model.safetensors)"
+FORMAT = ModelFormat(
+    name="brainage-1",
+    expected="a model that brainage train wrote (model.safetensors)",
+    remedy="give the model.safetensors of a training run, or leave --model out to use the shipped model",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +83,7 @@ def save_trained(path: str | PathLike[str], trained: TrainedModel) -> None:
         "region_hemispheres": trained.region_hemispheres,
         "facts": dict(trained.facts),
     }
-    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with replacing(path) as partial:
-        save_file(contiguous, partial, {"format": FORMAT, "brainage": json.dumps(header, allow_nan=False)})
+    FORMAT.write(path, header, tensors)
 
 
 def load_trained(path: str | PathLike[str]) -> TrainedModel:
@@ -96,21 +92,7 @@ def load_trained(path: str | PathLike[str]) -> TrainedModel:
     Raises:
         CheckpointError: no such file, another kind of file, a damaged one, or one whose parts disagree.
     """
-    path = Path(path)
-    remedy = "give the model.safetensors of a training run, or leave --model out to use the shipped model"
-    if not path.is_file():
-        raise CheckpointError(path, "no such file", _EXPECTED, remedy)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(path, "no safetensors file, or a damaged one", _EXPECTED, remedy) from error
-    if metadata.get("format") != FORMAT:
-        found = f"a safetensors file of the format {metadata.get('format', 'unnamed')!r}"
-        raise CheckpointError(path, found, _EXPECTED, remedy)
-    try:
-        header = json.loads(metadata["brainage"])
+    with FORMAT.reading(path) as (header, tensors):
         recipe = parse_recipe(header["recipe"], BrainAgeRecipe)
         state = {
             name.removeprefix("model."): value.float() if value.is_floating_point() else value
@@ -136,8 +118,6 @@ def load_trained(path: str | PathLike[str]) -> TrainedModel:
             reference_ages_C=tensors.get("reference_ages_C"),
             reference_years_CR=_as_float(tensors.get("reference_years_CR")),
         )
-    except (KeyError, TypeError, ValueError, RuntimeError, BrainageError) as error:
-        raise CheckpointError(path, "a model whose parts do not fit together", _EXPECTED, remedy) from error
 
 
 def _as_float(tensor: Tensor | None) -> Tensor | None:

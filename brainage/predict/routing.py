@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from brainage.data.images import load_images
 from brainage.errors import InputError
 from brainage.models.classifier_weights import FORMAT as CLASSIFIER
 from brainage.models.classifier_weights import load_classifier
+from brainage.models.model_file import format_name
 from brainage.models.weights import TrainedModel, load_trained
 from brainage.nn import RoutingRecord, VisionTransformer, expert_load, subspace_overlap
 from brainage.nn.routing_stats import load_statistics
@@ -69,7 +69,7 @@ def routing_content(
     """
     path = Path(checkpoint)
     trained: Any
-    if _format(path) == CLASSIFIER:
+    if format_name(path) == CLASSIFIER.name:
         trained = load_classifier(path)
         probe = _probe_images(trained, path, data, limit)
         names: Sequence[str] = ()
@@ -97,15 +97,6 @@ def routing_content(
         "layers": layers,
         "stability": stability_curve(_snapshots(path)),
     }
-
-
-def _format(path: Path) -> str | None:
-    """The format that a safetensors file names; None for what ``load_trained`` will explain."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("format")
-    except (SafetensorError, OSError, ValueError):
-        return None
 
 
 def _snapshots(path: Path) -> list[tuple[int, list[Tensor]]]:

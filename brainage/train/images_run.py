@@ -11,8 +11,9 @@ import torch
 
 from brainage import __version__
 from brainage.data.images import Images
-from brainage.models.classifier_weights import TrainedClassifier, fingerprint_of, save_classifier
+from brainage.models.classifier_weights import TrainedClassifier, save_classifier
 from brainage.models.image_classifier import ImageClassifier
+from brainage.models.model_file import model_fingerprint
 from brainage.train.devices import start_fabric
 from brainage.train.fit import Progress, fit, quiet
 from brainage.train.images import ImageTask
@@ -34,7 +35,7 @@ def train_classifier(
     model = cast(ImageClassifier, fit(task, recipe.train, out, progress, fabric)).cpu().eval()
     facts = {
         "name": recipe.name,
-        "fingerprint": fingerprint_of(model),
+        "fingerprint": model_fingerprint(model, model.recipe),
         "num_images": len(train),
         "num_skipped": len(train.skipped),
         "versions": {

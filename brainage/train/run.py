@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,6 +18,7 @@ from brainage.anatomy.regions import divide_tokens
 from brainage.config import BrainAgeRecipe
 from brainage.files import replacing
 from brainage.models.brain_age import BrainAgeModel
+from brainage.models.model_file import model_fingerprint
 from brainage.models.weights import TrainedModel, save_trained
 from brainage.preprocess.chain import fingerprint
 from brainage.train.brain_age import BrainAgeTask
@@ -75,7 +74,7 @@ def train_run(
     residuals = np.zeros(0) if predictions is None else (predictions[MODEL] - predictions["age"]).to_numpy()
     facts = {
         "name": recipe.name,
-        "fingerprint": _fingerprint(model),
+        "fingerprint": model_fingerprint(model, model.recipe),
         "preprocessing_fingerprint": fingerprint(recipe.preprocess),
         "cohort": cohort.name,
         "cohort_fingerprint": cohort.fingerprint,
@@ -128,11 +127,3 @@ def _age_bias(predictions: pd.DataFrame | None) -> dict[str, float] | None:
         return None
     slope, intercept = np.polyfit(predictions["age"], predictions[MODEL], 1)
     return {"slope": float(slope), "intercept": float(intercept)}
-
-
-def _fingerprint(model: BrainAgeModel) -> str:
-    digest = hashlib.sha256(json.dumps(model.recipe.model_dump(mode="json"), sort_keys=True).encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

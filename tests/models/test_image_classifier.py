@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from brainage.errors import CheckpointError, ConfigError
 from brainage.models.classifier_weights import (
     TrainedClassifier,
-    fingerprint_of,
     load_classifier,
     save_classifier,
 )
 from brainage.models.image_classifier import ImageClassifier, patches_of
+from brainage.models.model_file import model_fingerprint
 from brainage.vision_config import ImageModelRecipe, VisionRecipe
 
 SMALL = {"image_size": 8, "patch": 4, "dim": 16, "depth": 2, "num_heads": 2, "hidden_dim": 16}
@@ -77,7 +77,7 @@ def test_wrong_shapes_and_sizes_are_named():
 def saved(path):
     model = classifier()
     recipe = VisionRecipe(model=model.recipe)
-    facts = {"fingerprint": fingerprint_of(model)}
+    facts = {"fingerprint": model_fingerprint(model, model.recipe)}
     save_classifier(path, TrainedClassifier(model, recipe, ("a", "b", "c", "d", "e"), facts))
     return model
 
@@ -88,9 +88,9 @@ def test_file_round_trip(tmp_path):
     images = torch.rand(2, 3, 8, 8) * 255
     assert torch.equal(loaded.model(images).logits_BC, model(images).logits_BC)
     assert loaded.classes == ("a", "b", "c", "d", "e")
-    assert fingerprint_of(loaded.model) == loaded.facts["fingerprint"]
+    assert model_fingerprint(loaded.model, loaded.recipe.model) == loaded.facts["fingerprint"]
     loaded.model.head.bias.data[0] += 1
-    assert fingerprint_of(loaded.model) != loaded.facts["fingerprint"]
+    assert model_fingerprint(loaded.model, loaded.recipe.model) != loaded.facts["fingerprint"]
 
 
 def test_other_files_are_refused(tmp_path):
