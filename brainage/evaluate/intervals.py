@@ -7,10 +7,13 @@ Two scans of one person are not two pieces of evidence, so a subject is drawn wi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+from brainage.evaluate.metrics import age_moments, metrics_of_totals
 
 
 class Interval(NamedTuple):
@@ -18,6 +21,9 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+
+UNKNOWN = Interval(float("nan"), float("nan"))
 
 
 def bootstrap_mean(
@@ -36,26 +42,81 @@ def bootstrap_mean(
         ValueError: the two differ in length, or ``level`` is not between 0 and 1.
     """
     values_N = np.asarray(values, dtype=np.float64)
+    if values_N.ndim != 1:
+        raise ValueError(f"values {values_N.shape} and subjects must be equally long vectors")
+    rows = np.stack([values_N, np.ones_like(values_N)], axis=1)
+    totals = resampled_totals(rows, subjects, resamples=resamples, seed=seed)
+    if not len(totals):
+        return UNKNOWN
+    return percentile_interval(totals[:, 0] / totals[:, 1], level)
+
+
+def bootstrap_metrics(
+    age: ArrayLike,
+    predicted: ArrayLike,
+    subjects: ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Interval of every figure of ``AgeMetrics`` but ``n``; NaN bounds for fewer than two subjects.
+
+    Raises:
+        ValueError: the three are not equally long vectors of numbers.
+    """
+    rows = age_moments(age, predicted)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = metrics_of_totals(resampled_totals(rows, subjects, resamples=resamples, seed=seed))
+    return percentile_intervals(drawn, level)
+
+
+def resampled_totals(
+    rows: NDArray[np.float64], subjects: ArrayLike, *, resamples: int, seed: int
+) -> NDArray[np.float64]:
+    """Sums of ``rows`` (N, M) over resampled subjects (resamples, M); (0, M) for fewer than two subjects.
+
+    The same seed draws the same subjects whatever the rows, which is what makes a comparison paired.
+
+    Raises:
+        ValueError: rows and subjects differ in length.
+    """
     subjects_N = np.asarray(subjects)
-    if values_N.shape != subjects_N.shape or values_N.ndim != 1:
-        raise ValueError(
-            f"values {values_N.shape} and subjects {subjects_N.shape} must be equally long vectors"
-        )
-    if not 0 < level < 1:
-        raise ValueError(f"level = {level} must be between 0 and 1")
+    if subjects_N.shape != rows.shape[:1]:
+        raise ValueError(f"values {rows.shape[:1]} and subjects {subjects_N.shape} must be equally long")
     _, member_N = np.unique(subjects_N, return_inverse=True)
-    sums_S = np.bincount(member_N, weights=values_N)
-    counts_S = np.bincount(member_N)
-    if len(sums_S) < 2:
-        return Interval(float("nan"), float("nan"))
+    count = int(member_N.max()) + 1
+    if count < 2:
+        return np.zeros((0, rows.shape[1]))
+    sums_SM = np.stack([np.bincount(member_N, weights=column) for column in rows.T], axis=1)
     rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
+    totals = np.empty((resamples, rows.shape[1]))
     # One resample at a time would be slow in Python, all at once large for thousands of subjects.
-    batch = max(1, 2_000_000 // len(sums_S))
+    batch = max(1, 2_000_000 // (count * rows.shape[1]))
     for start in range(0, resamples, batch):
         stop = min(start + batch, resamples)
-        drawn = rng.integers(len(sums_S), size=(stop - start, len(sums_S)))
-        means[start:stop] = sums_S[drawn].sum(axis=1) / counts_S[drawn].sum(axis=1)
+        totals[start:stop] = sums_SM[rng.integers(count, size=(stop - start, count))].sum(axis=1)
+    return totals
+
+
+def percentile_intervals(
+    drawn: Mapping[str, NDArray[np.float64]], level: float = 0.95
+) -> dict[str, Interval]:
+    """The interval of each resampled figure."""
+    return {name: percentile_interval(values, level) for name, values in drawn.items()}
+
+
+def percentile_interval(values: NDArray[np.float64], level: float = 0.95) -> Interval:
+    """The middle ``level`` of the resampled values that are defined; NaN bounds if there are none.
+
+    Raises:
+        ValueError: ``level`` is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level = {level} must be between 0 and 1")
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return UNKNOWN
     tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
+    low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(float(low), float(high))

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+_MOMENTS = 7
+
 
 @dataclass(frozen=True)
 class AgeMetrics:
@@ -48,7 +50,7 @@ def age_metrics(age: ArrayLike, predicted: ArrayLike) -> AgeMetrics:
     Raises:
         ValueError: the two differ in shape, are empty, or hold a value that is not finite.
     """
-    age_N, predicted_N = _pair(age, predicted)
+    age_N, predicted_N = age_pair(age, predicted)
     gap_N = predicted_N - age_N
     spread_N = age_N - age_N.mean()
     variation = float(spread_N @ spread_N)
@@ -65,9 +67,41 @@ def age_metrics(age: ArrayLike, predicted: ArrayLike) -> AgeMetrics:
     )
 
 
+def age_moments(age: ArrayLike, predicted: ArrayLike) -> NDArray[np.float64]:
+    """What the metrics are made of, by scan (N, 7): sums of rows are what :func:`metrics_of_totals` takes.
+
+    Columns: 1, |gap|, gap, gap^2, a, a^2, a * gap, with a the age less this sample's mean, so that little is
+    lost to rounding.
+    """
+    age_N, predicted_N = age_pair(age, predicted)
+    gap_N, a_N = predicted_N - age_N, age_N - age_N.mean()
+    return np.stack([np.ones_like(a_N), np.abs(gap_N), gap_N, gap_N**2, a_N, a_N**2, a_N * gap_N], axis=1)
+
+
+def metrics_of_totals(totals: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """The metrics of many samples at once, from their summed moments (..., 7); NaN where undefined."""
+    if totals.shape[-1] != _MOMENTS:
+        raise ValueError(f"totals {totals.shape} must have {_MOMENTS} columns")
+    count = totals[..., 0]
+    absolute, gap, squared, a, a_squared, product = (totals[..., i] / count for i in range(1, _MOMENTS))
+    variance, covariance = a_squared - a**2, product - a * gap
+    predicted_variance = variance + 2 * covariance + squared - gap**2
+    # Rounding leaves a little where all are the same.
+    variance = np.where(variance > 1e-9, variance, np.nan)
+    predicted_variance = np.where(predicted_variance > 1e-9, predicted_variance, np.nan)
+    return {
+        "mae": absolute,
+        "rmse": np.sqrt(squared),
+        "r2": 1 - squared / variance,
+        "pearson_r": (variance + covariance) / np.sqrt(variance * predicted_variance),
+        "mean_gap": gap,
+        "gap_slope": covariance / variance,
+    }
+
+
 def mean_absolute_error(age: ArrayLike, predicted: ArrayLike) -> float:
     """Mean absolute gap of ``predicted`` (N,) from ``age`` (N,), years."""
-    age_N, predicted_N = _pair(age, predicted)
+    age_N, predicted_N = age_pair(age, predicted)
     return float(np.abs(predicted_N - age_N).mean())
 
 
@@ -86,7 +120,12 @@ def leave_one_out_mean(age: ArrayLike, subjects: ArrayLike) -> NDArray[np.float6
     return np.where(others_N > 0, total_N / np.maximum(others_N, 1), np.nan)
 
 
-def _pair(age: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def age_pair(age: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both as vectors of numbers (N,).
+
+    Raises:
+        ValueError: they differ in shape, are empty, or hold a value that is not finite.
+    """
     age_N = np.asarray(age, dtype=np.float64)
     predicted_N = np.asarray(predicted, dtype=np.float64)
     if age_N.shape != predicted_N.shape or age_N.ndim != 1 or not len(age_N):
@@ -96,3 +135,8 @@ def _pair(age: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.float64], ND
     if not (np.isfinite(age_N).all() and np.isfinite(predicted_N).all()):
         raise ValueError("ages and predictions must be finite")
     return age_N, predicted_N
+
+
+def finite(value: float) -> float | None:
+    """The number, or None for what JSON cannot hold."""
+    return float(value) if np.isfinite(value) else None

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from brainage.evaluate.intervals import bootstrap_mean
+from brainage.evaluate.intervals import bootstrap_mean, bootstrap_metrics
+from brainage.evaluate.metrics import age_metrics
 
 
 def test_agrees_with_scipy_where_every_subject_has_one_scan():
@@ -41,3 +42,17 @@ def test_one_subject_has_no_interval():
 def test_refuses_a_level_that_is_no_share():
     with pytest.raises(ValueError, match="between 0 and 1"):
         bootstrap_mean([1.0, 2.0], ["a", "b"], level=95)
+
+
+def test_every_metric_has_its_interval():
+    rng = np.random.default_rng(2)
+    age = rng.uniform(20, 80, 50)
+    predicted = 0.8 * age + 10 + rng.normal(0, 5, 50)
+    found = bootstrap_metrics(age, predicted, np.arange(50), resamples=2000)
+    metrics = age_metrics(age, predicted).as_dict()
+    assert set(found) == set(metrics) - {"n"}
+    for name, (low, high) in found.items():
+        assert low < metrics[name] < high, name
+    # The same draws as for the mean of the absolute gaps.
+    alone = bootstrap_mean(np.abs(predicted - age), np.arange(50), resamples=2000)
+    assert found["mae"] == pytest.approx(alone)

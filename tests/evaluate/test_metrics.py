@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from brainage.evaluate.metrics import age_metrics, leave_one_out_mean
+from brainage.evaluate.metrics import age_metrics, age_moments, leave_one_out_mean, metrics_of_totals
 
 YEARS = st.floats(0, 120, allow_nan=False).map(lambda year: round(year, 2))
 
@@ -62,3 +62,13 @@ def test_the_mean_predictor_leaves_all_scans_of_a_subject_out():
 
 def test_the_mean_predictor_of_one_subject_knows_nothing():
     assert np.isnan(leave_one_out_mean([20, 22], ["a", "a"])).all()
+
+
+@given(arrays(float, 12, elements=YEARS, unique=True), arrays(float, 12, elements=YEARS, unique=True))
+def test_summed_moments_give_the_same_metrics(age, predicted):
+    metrics = age_metrics(age, predicted).as_dict()
+    metrics.pop("n")
+    again = metrics_of_totals(age_moments(age, predicted).sum(0))
+    assert metrics.keys() == again.keys()
+    for name, value in metrics.items():
+        assert again[name] == pytest.approx(value, rel=1e-6, abs=1e-6), name
