@@ -101,9 +101,9 @@ class HistogramStem(nn.Module):
         shares = [(1 - (position - centre).abs()).clamp_min_(0).mean(-1) for centre in range(self.bins)]
         return torch.stack(shares, -1).flatten(2)
 
-    def forward(self, patches_BNXYZ: Tensor) -> Tensor:
-        """Embeddings (B, N, D) of patches (B, N, P, P, P)."""
-        return self.norm(self.embed(self.histograms(patches_BNXYZ))) * self.gain_ND
+    def forward(self, histograms_BNF: Tensor) -> Tensor:
+        """Embeddings (B, N, D) of histograms (B, N, F)."""
+        return self.norm(self.embed(histograms_BNF)) * self.gain_ND
 
 
 class AdditiveHead(nn.Module):
@@ -194,13 +194,23 @@ class BrainAgeModel(nn.Module):
 
     def encode(self, volume_B1XYZ: Tensor) -> tuple[Tensor, list[RoutingRecord]]:
         """Encoded tokens (B, N, D) after the final norm, and the routing of each mixture block."""
-        tokens_BND = self.stem(self.patches(volume_B1XYZ))
-        return self.encoder(tokens_BND, self.prior(), return_routing=True)
+        return self._encode_histograms(self.histograms(volume_B1XYZ))
+
+    def histograms(self, volume_B1XYZ: Tensor) -> Tensor:
+        """All that the model sees of volumes: the tokens' tissue histograms (B, N, F)."""
+        return self.stem.histograms(self.patches(volume_B1XYZ))
 
     def forward(self, volume_B1XYZ: Tensor) -> BrainAgeOutput:
         """Predict from normalised volumes (B, 1, X, Y, Z) on the model grid."""
-        hidden_BND, routing = self.encode(volume_B1XYZ)
+        return self.from_histograms(self.histograms(volume_B1XYZ))
+
+    def from_histograms(self, histograms_BNF: Tensor) -> BrainAgeOutput:
+        """Predict from what :meth:`histograms` gives, or from what it was replaced by."""
+        hidden_BND, routing = self._encode_histograms(histograms_BNF)
         values_BN = self.head(hidden_BND)
         contributions_BN = self.scale * values_BN / values_BN.shape[1]
         age_B = self.baseline + contributions_BN.sum(1)
         return BrainAgeOutput(age_B, contributions_BN, float(self.baseline), routing)
+
+    def _encode_histograms(self, histograms_BNF: Tensor) -> tuple[Tensor, list[RoutingRecord]]:
+        return self.encoder(self.stem(histograms_BNF), self.prior(), return_routing=True)

@@ -96,6 +96,6 @@ def _alignment(record: RoutingRecord) -> np.ndarray:
 
 
 def _unusual(trained: TrainedModel, volume_B1XYZ: torch.Tensor) -> float:
-    histogram_NF = trained.model.stem.histograms(trained.model.patches(volume_B1XYZ))[0].cpu()
+    histogram_NF = trained.model.histograms(volume_B1XYZ)[0].cpu()
     z_NF = (histogram_NF - trained.typical_mean_NF) / trained.typical_std_NF
     return float(z_NF.square().mean().sqrt())
