@@ -75,6 +75,11 @@ class Anatomy:
         return np.where(np.isin(self.labels, ventricles), 0, self.fluid).astype(np.float32)
 
 
+def sulci_of(region: str) -> str:
+    """What the fluid in the sulci of one region is called among rates and changes."""
+    return f"{SULCAL} of {region}"
+
+
 def base_name(name: str) -> str:
     """``"thalamus L"`` -> ``"thalamus"``."""
     return name[:-2] if name.endswith((" L", " R")) else name
@@ -113,7 +118,8 @@ def growth_map(anatomy: Anatomy, change: Mapping[str, float]) -> np.ndarray:
 
     Args:
         anatomy: the template.
-        change: by region name of the atlas, and for ``"sulcal fluid"``.
+        change: by region name of the atlas, and for ``"sulcal fluid"``; for the sulci of one region also by
+            :func:`sulci_of`.
     """
     grown_tissue, grown_sulci = _grown(anatomy, change)
     growth = np.log(grown_tissue + grown_sulci)
@@ -138,8 +144,10 @@ def _grown(anatomy: Anatomy, change: Mapping[str, float]) -> tuple[np.ndarray, n
     """What becomes of the tissue and of the sulcal fluid in one unit of volume."""
     wanted = [change.get(name, 0.0) * (_RIM if base_name(name) in FLUID else 1) for name in anatomy.names]
     by_label = np.exp(np.array(wanted, np.float32))
-    by_fluid = np.float32(np.exp(change.get(SULCAL, 0.0)))
-    return by_label[anatomy.labels] * (1 - anatomy.sulci), by_fluid * anatomy.sulci
+    everywhere = change.get(SULCAL, 0.0)
+    widened = [change.get(sulci_of(name), everywhere) for name in anatomy.names]
+    by_fluid = np.exp(np.array(widened, np.float32))
+    return by_label[anatomy.labels] * (1 - anatomy.sulci), by_fluid[anatomy.labels] * anatomy.sulci
 
 
 def deformation(growth: np.ndarray, own: np.ndarray, steps: int = 2) -> np.ndarray:

@@ -21,6 +21,7 @@ from brainage.data.aging import (
     base_name,
     deformation,
     growth_map,
+    sulci_of,
     template_anatomy,
     true_volumes,
     variation,
@@ -66,13 +67,18 @@ def simulate_scan(
         sex: M or F; male brains are some per cent larger.
         index: number of the person, which with ``seed`` decides all that is random.
         seed: of the cohort.
-        rates: change of log volume a year by region name (without side), as ``RATES``.
+        rates: change of log volume a year by region name, as ``RATES``; with a side for that side
+            alone, and under :func:`sulci_of` for the sulci of one region.
     """
     rng = np.random.default_rng([seed, index])
     anatomy = template_anatomy()
     own = _own_changes(rng, anatomy.names[1:])
-    by_age = {name: rates.get(base_name(name), 0.0) * (age - REFERENCE_AGE) for name in own}
+    rate = {name: rates.get(name, rates.get(base_name(name), 0.0)) for name in own}
+    by_age = {name: rate[name] * (age - REFERENCE_AGE) for name in own}
     change = {name: by_age[name] + own[name] for name in own}
+    for name in anatomy.names[1:]:
+        if sulci_of(name) in rates:
+            change[sulci_of(name)] = rates[sulci_of(name)] * (age - REFERENCE_AGE) + own[SULCAL]
     sulci = widened_sulci(anatomy, change)
     shape_of_own = variation(rng, 14.0, 1.2) + variation(rng, 7.0, 0.4)
     back = deformation(growth_map(anatomy, change), shape_of_own)
@@ -92,7 +98,7 @@ def simulate_scan(
     truth = pd.DataFrame(
         {
             "region": list(own),
-            "set_rate": [rates.get(base_name(name), 0.0) for name in own],
+            "set_rate": list(rate.values()),
             "set_change": [by_age[name] for name in own],
             "own_change": list(own.values()),
             "template_ml": [before[name] for name in own],
