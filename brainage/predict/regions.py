@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -72,16 +73,21 @@ def region_table(
     return table
 
 
-def region_references(trained: TrainedModel) -> list[AgeReference] | None:
-    """What healthy people get from each region and from the rest; None if the model does not carry it."""
+@lru_cache(maxsize=1)
+def region_references(trained: TrainedModel) -> tuple[AgeReference, ...] | None:
+    """What healthy people get from each region and from the rest; None if the model does not carry it.
+
+    Fitted once for a model, whose fields do not change.
+    """
     if trained.reference_ages_C is None or trained.reference_years_CR is None:
         return None
     ages_C = trained.reference_ages_C.numpy()
     fitted = [fit_reference(ages_C, years_C) for years_C in trained.reference_years_CR.numpy().T]
-    references = [reference for reference in fitted if reference is not None]
+    references = tuple(reference for reference in fitted if reference is not None)
     return references if len(references) == len(fitted) == len(trained.region_names) + 1 else None
 
 
+@lru_cache(maxsize=1)
 def gap_reference(trained: TrainedModel) -> AgeReference | None:
     """The gaps (predicted - chronological age) of healthy people; None if the model lacks their ages."""
     ages_C = trained.reference_ages_C
