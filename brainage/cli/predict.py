@@ -28,6 +28,10 @@ def predict(
         Path | None,
         typer.Option("--maps", help="Folder for expert, alignment and contribution maps, tables, mosaics."),
     ] = None,
+    all_maps: Annotated[
+        bool,
+        typer.Option("--all-maps", help="In the scan's own space too every layer's maps and all shares."),
+    ] = False,
     model: Annotated[
         Path | None, typer.Option("--model", help="A model.safetensors; by default the shipped one.")
     ] = None,
@@ -53,13 +57,15 @@ def predict(
     from brainage.predict.batch import find_requests, predict_request
     from brainage.resources import resource
 
+    if all_maps and maps is None:
+        raise typer.BadParameter("needs a folder for them: --maps", param_hint="--all-maps")
     trained = load_trained(model or resource(SHIPPED))
     requests = find_requests(scans)
     rows = []
     with ExitStack() as stack:
         work = derivatives or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="brainage-")))
         for request in progress(requests, "Predicting"):
-            outcome = predict_request(request, trained, work, maps)
+            outcome = predict_request(request, trained, work, maps, all_maps)
             draw_mosaic_or_say(outcome, trained)
             rows.append(outcome.row)
             # After every scan, so that an interrupted run keeps what it has done.

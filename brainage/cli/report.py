@@ -28,20 +28,40 @@ def report(
         Path | None,
         typer.Option("--model", help="For scans: a model.safetensors; by default the shipped one."),
     ] = None,
+    dicom: Annotated[
+        bool,
+        typer.Option("--dicom", help="Into OUT/dicom also each scan's page (PDF) and maps as DICOM files."),
+    ] = False,
+    dicom_source: Annotated[
+        Path | None,
+        typer.Option(
+            "--dicom-source",
+            help="For one scan: the DICOM series it was made from, whose study and patient the files get.",
+        ),
+    ] = None,
 ) -> None:
     """Write self-contained HTML pages: ages with intervals and warnings, images, regions, versions.
 
     From AGES.csv into an .html file: the page of the cohort. Into a folder: a page for every scan with a
     viewer, one for every person with several sessions, and index.html. Scans are predicted first, and
     OUT/ages.csv and OUT/maps kept. A scan that failed gets a page that says so. Exit code 3 if some failed.
+    DICOM files need pydicom and Chromium: pip install 'brainage[dicom]'.
     """
     from brainage.evaluate.ages import is_simulated
+    from brainage.report.dicom import require_programs
     from brainage.report.html import write_pages, write_report
 
     from_table = len(inputs) == 1 and inputs[0].suffix.lower() == ".csv"
     page = output.suffix.lower() in (".html", ".htm")
     if page and not from_table:
         raise typer.BadParameter("must be a folder where scans are given", param_hint="--output")
+    if page and dicom:
+        raise typer.BadParameter("is for the pages of scans; give --output a folder", param_hint="--dicom")
+    if dicom_source is not None and not dicom:
+        raise typer.BadParameter("comes with --dicom", param_hint="--dicom-source")
+    if dicom:
+        # Before minutes of prediction.
+        require_programs()
     if from_table and model is not None:
         raise typer.BadParameter("is for scans; the CSV has its ages", param_hint="--model")
     if not from_table and maps is not None:
@@ -64,7 +84,14 @@ def report(
         ages, maps = output / "ages.csv", output / "maps"
         code = _predict(inputs, ages, maps, model)
     for path in write_pages(
-        output, ages, participants=participants, maps=maps, title=title, simulated=simulated
+        output,
+        ages,
+        participants=participants,
+        maps=maps,
+        title=title,
+        simulated=simulated,
+        dicom=dicom,
+        dicom_source=dicom_source,
     ):
         typer.echo(path)
     if code:

@@ -75,7 +75,9 @@ class Outcome:
     prefix: Path | None = None
 
 
-def predict_request(request: Request, trained: TrainedModel, derivatives: Path, maps: Path | None) -> Outcome:
+def predict_request(
+    request: Request, trained: TrainedModel, derivatives: Path, maps: Path | None, all_maps: bool = False
+) -> Outcome:
     """Preprocess where needed, predict, and write maps; never raises for what is wrong with the scan.
 
     Args:
@@ -83,6 +85,7 @@ def predict_request(request: Request, trained: TrainedModel, derivatives: Path, 
         trained: the model.
         derivatives: folder for the preprocessed volume of a raw scan.
         maps: folder for the maps and the region table, one subfolder a scan; none are made without it.
+        all_maps: in native space too those of every layer, and the shares.
     """
     row: dict[str, Any] = dict.fromkeys(PREDICTION_COLUMNS, "")
     row["path"] = str(request.path)
@@ -101,7 +104,7 @@ def predict_request(request: Request, trained: TrainedModel, derivatives: Path, 
         if maps is not None:
             name = scan.volume_path.name.removesuffix(f"{VOLUME_END}.nii.gz")
             prefix = maps / name / name
-            write_maps(prefix, trained, prediction, scan)
+            write_maps(prefix, trained, prediction, scan, all_maps)
     except InputError as error:
         figures = {name: _short(value) for name, value in getattr(error, "qc", {}).items()}
         return _failed(row | figures, str(error))

@@ -9,10 +9,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from brainage.errors import InputError
+from brainage.errors import ConfigError, InputError
 from brainage.evaluate.ages import join_ages
 from brainage.evaluate.summary import evaluate_ages
 from brainage.report.content import Cohort, ScanEntry, collect_cohort
+from brainage.report.dicom import Origin, read_source, require_programs, write_dicom
 from brainage.report.mosaic import contribution_strip
 from brainage.report.page import data_uri, render_page
 from brainage.report.scan_page import write_scan_page
@@ -89,22 +90,33 @@ def write_pages(
     maps: str | PathLike[str] | None = None,
     title: str = "Brain age report",
     simulated: bool = False,
+    dicom: bool = False,
+    dicom_source: str | PathLike[str] | None = None,
 ) -> list[Path]:
     """Write a page for every scan, one for every person with several scans, and ``index.html``.
 
     Args:
         folder: to write to.
         ages, participants, maps, title, simulated: as for :func:`write_report`.
+        dicom: also write each scan's page and mosaic as DICOM files, to ``folder/dicom``.
+        dicom_source: the series that the scan, which must be the only one, was made from.
 
     Returns:
-        The pages, the index last.
+        The pages, the index last, and then the DICOM files.
 
     Raises:
         InputError: the ages or the participants cannot be used. What is wrong with one scan's maps is said on
-            its page.
+            its page. With ``dicom``, also: the series holds no DICOM file, or a page cannot be printed.
+        ConfigError: ``dicom`` without pydicom or Chromium, or ``dicom_source`` with several scans.
     """
     folder = Path(folder)
+    if dicom:
+        require_programs()
     cohort = collect_cohort(ages, participants, maps)
+    if dicom_source is not None and len(cohort.scans) != 1:
+        rule = f"must come with one scan, whose series it is, not with {len(cohort.scans)}"
+        raise ConfigError("--dicom-source", Path(dicom_source).name, rule)
+    source = read_source(dicom_source) if dicom and dicom_source is not None else None
     taken: set[str] = {"index.html"}
     scans = tuple(replace(scan, page=_page_name(scan, taken)) for scan in cohort.scans)
     cohort = replace(cohort, scans=scans)
@@ -123,6 +135,10 @@ def write_pages(
         # No scan has both a prediction and an age; every scan's page still says what there is to say.
         comparison = (None, None)
     _write_cohort_page(pages[-1], cohort, comparison, title, simulated, (), 0)
+    for scan in scans if dicom else ():
+        words = " (simulated)" if simulated else ""
+        origin = Origin(scan.participant_id, f"Brain age report: {scan.name}{words}", source)
+        pages += write_dicom(folder / "dicom", folder / scan.page, scan.mosaic, origin)
     return pages
 
 
