@@ -76,8 +76,8 @@ def write_maps(maps: Path, name: str, affine: np.ndarray, shape: tuple[int, int,
     imsave(f"{prefix}_mosaic.png", np.zeros((8, 8)), vmin=0, vmax=1, format="png")
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> Path:
+def write_files(tmp_path: Path) -> Path:
+    """Scans of three sessions and a failed one, with their maps and ages."""
     affine = np.diag([-3.0, 3.0, 3.0, 1.0])
     affine[:3, 3] = 90, -95, -80
     shape = (60, 66, 56)
@@ -96,6 +96,11 @@ def files(tmp_path: Path) -> Path:
         "participant_id\tsession_id\tage\nsub-1\tses-1\t45\nsub-1\tses-2\t47\nsub-2\tn/a\t40\n"
     )
     return tmp_path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    return write_files(tmp_path)
 
 
 def pages(files: Path, **options: object) -> dict[str, str]:
