@@ -64,7 +64,10 @@ def test_constraints_hold_what_the_project_allows(project, repository):
 
 
 def test_every_import_is_declared(project, repository):
-    lines = project["dependencies"] + project["optional-dependencies"]["slurm"]
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + [
+        line for name in ("slurm", "faithfulness", "dicom") for line in extras[name]
+    ]
     declared = {name_and_rule(line)[0].lower() for line in lines}
     found = set()
     for path in (repository / "brainage").rglob("*.py"):

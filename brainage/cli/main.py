@@ -10,6 +10,7 @@ from brainage import __version__
 from brainage.cli.atlas import atlas
 from brainage.cli.demo import demo
 from brainage.cli.evaluate import evaluate
+from brainage.cli.faithfulness import faithfulness
 from brainage.cli.info import info
 from brainage.cli.overlay import overlay
 from brainage.cli.predict import predict
@@ -37,6 +38,7 @@ for _function in (
     atlas,
     demo,
     evaluate,
+    faithfulness,
     info,
     overlay,
     predict,

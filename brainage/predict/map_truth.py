@@ -1,0 +1,182 @@
+"""Whether maps find the regions that aged, on simulated people of whom that is known.
+
+A map is read in four ways: as it is; against the healthy people that the model knows, as the report does;
+against healthy people of the same (simulated) scanner; and against the same person before aging, as the page
+of several sessions does.
+
+P people, R regions that can age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from brainage.models.weights import TrainedModel
+from brainage.predict.reference import AgeReference
+from brainage.predict.region_gates import RegionGates, attribute
+from brainage.predict.regions import region_references
+from brainage.predict.simulated_aging import AgedPerson, aging_names
+
+AS_IT_IS, HEALTHY, ALIKE, BEFORE = "as it is", "healthy people", "same scanner", "same person before"
+_RESAMPLES = 1000
+
+
+@dataclass(eq=False)
+class PersonMaps:
+    """What the methods say of one person.
+
+    Attributes:
+        aged_R: whether each region aged.
+        age_young, age_aged: predicted, years.
+        young, aged: years (R,) by method.
+        effect_R: predicted age of the aged scan less that with the region made young again, years; NaN where
+            that was not simulated.
+        own_R: what of that effect lies in the region's own contribution, years.
+    """
+
+    aged_R: np.ndarray
+    age_young: float
+    age_aged: float
+    young: dict[str, np.ndarray] = field(default_factory=dict)
+    aged: dict[str, np.ndarray] = field(default_factory=dict)
+    effect_R: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    own_R: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+
+def measure_person(trained: TrainedModel, person: AgedPerson) -> PersonMaps:
+    """All methods on one person's scans."""
+    names = aging_names()
+    columns = [trained.region_names.index(name) for name in names]
+    young, aged = RegionGates(trained, person.young), RegionGates(trained, person.aged)
+    age_young, age_aged = (float(gates.ages(gates.full.numpy())[0]) for gates in (young, aged))
+    maps = PersonMaps(np.isin(names, person.aged_regions), age_young, age_aged)
+    for gates, found in ((young, maps.young), (aged, maps.aged)):
+        found |= {method: one.years_R[columns] for method, one in attribute(gates).items()}
+    maps.effect_R, maps.own_R = np.full((2, len(names)), np.nan)
+    for name, volume in person.restored.items():
+        gates, place = RegionGates(trained, volume), names.index(name)
+        maps.effect_R[place] = maps.age_aged - float(gates.ages(gates.full.numpy())[0])
+        maps.own_R[place] = maps.aged["contribution"][place] - gates.contributions()[columns[place]]
+    return maps
+
+
+def truth_content(trained: TrainedModel, people: Iterable[AgedPerson]) -> dict[str, Any]:
+    """How well each method, read in each way, finds the aged regions and ranks their effects; for JSON."""
+    found = [measure_person(trained, person) for person in people]
+    aged_PR = np.stack([maps.aged_R for maps in found])
+    effect_PR = np.stack([maps.effect_R for maps in found])
+    own_PR = np.stack([maps.own_R for maps in found])
+    methods = []
+    for method in found[0].aged:
+        for way, score_PR in _readings(trained, found, method).items():
+            methods.append(
+                {
+                    "method": method,
+                    "against": way,
+                    **_detection(aged_PR, score_PR),
+                    "rank_correlation": _rank_correlation(effect_PR, score_PR),
+                }
+            )
+    names = aging_names()
+    change_PR = np.stack([maps.aged["contribution"] - maps.young["contribution"] for maps in found])
+    known = np.isfinite(effect_PR)
+    return {
+        "people": len(found),
+        "people_restored": int(known.any(1).sum()),
+        "predicted_young": round(float(np.mean([maps.age_young for maps in found])), 2),
+        "predicted_aged": round(float(np.mean([maps.age_aged for maps in found])), 2),
+        "methods": methods,
+        "own_share_of_effect": _slope(effect_PR[known], own_PR[known]),
+        "regions": [
+            {
+                "region": name,
+                "aged_in": int(aged_PR[:, r].sum()),
+                "effect_years": _mean(effect_PR[:, r]),
+                "change_where_aged": _mean(change_PR[aged_PR[:, r], r]),
+                "change_where_not": _mean(change_PR[~aged_PR[:, r], r]),
+                "auc_same_scanner": _auc(aged_PR[:, r], _against_others(found, "contribution")[:, r]),
+                "auc_before": _auc(aged_PR[:, r], change_PR[:, r]),
+            }
+            for r, name in enumerate(names)
+        ],
+    }
+
+
+def _readings(trained: TrainedModel, found: Sequence[PersonMaps], method: str) -> dict[str, np.ndarray]:
+    aged_PR = np.stack([maps.aged[method] for maps in found])
+    readings = {AS_IT_IS: aged_PR}
+    references = region_references(trained) if method == "contribution" else None
+    if references is not None:
+        columns = [trained.region_names.index(name) for name in aging_names()]
+        readings[HEALTHY] = np.stack(
+            [_standardised([references[c] for c in columns], maps, method) for maps in found]
+        )
+    if len(found) > 2:
+        readings[ALIKE] = _against_others(found, method)
+    readings[BEFORE] = aged_PR - np.stack([maps.young[method] for maps in found])
+    return readings
+
+
+def _standardised(references: Sequence[AgeReference], maps: PersonMaps, method: str) -> np.ndarray:
+    """Deviation from healthy people of the predicted age, in their standard deviations."""
+    scores = []
+    for reference, years in zip(references, maps.aged[method], strict=True):
+        mean, spread = reference.at(maps.age_aged)
+        scores.append((years - mean) / spread)
+    return np.array(scores)
+
+
+def _against_others(found: Sequence[PersonMaps], method: str) -> np.ndarray:
+    """Deviation (P, R) from the young scans of the other people, in their standard deviations."""
+    young_PR = np.stack([maps.young[method] for maps in found])
+    rows = []
+    for person, maps in enumerate(found):
+        others = np.delete(young_PR, person, axis=0)
+        rows.append((maps.aged[method] - others.mean(0)) / np.maximum(others.std(0, ddof=1), 1e-6))
+    return np.stack(rows)
+
+
+def _detection(aged_PR: np.ndarray, score_PR: np.ndarray) -> dict[str, Any]:
+    """Area under the ROC curve within each person, with its interval over people."""
+    areas = np.array([roc_auc_score(aged, score) for aged, score in zip(aged_PR, score_PR, strict=True)])
+    draws = np.random.default_rng(0).integers(0, len(areas), (_RESAMPLES, len(areas)))
+    low, high = np.quantile(areas[draws].mean(1), [0.025, 0.975])
+    by_region = [_auc(aged_PR[:, r], score_PR[:, r]) for r in range(aged_PR.shape[1])]
+    return {
+        "auc": round(float(areas.mean()), 3),
+        "auc_ci95": [round(float(low), 3), round(float(high), 3)],
+        "auc_within_regions": _mean(np.array([auc for auc in by_region if auc is not None])),
+    }
+
+
+def _rank_correlation(effect_PR: np.ndarray, score_PR: np.ndarray) -> float | None:
+    """Spearman's, of scores and true effects among a person's aged regions, mean over people."""
+    found = []
+    for effect, score in zip(effect_PR, score_PR, strict=True):
+        known = np.isfinite(effect)
+        if known.sum() > 2:
+            found.append(float(spearmanr(effect[known], score[known]).statistic))
+    return round(float(np.mean(found)), 3) if found else None
+
+
+def _auc(truth_P: np.ndarray, score_P: np.ndarray) -> float | None:
+    if truth_P.all() or not truth_P.any():
+        return None
+    return round(float(roc_auc_score(truth_P, score_P)), 3)
+
+
+def _slope(effect: np.ndarray, own: np.ndarray) -> float | None:
+    """Years of a region's own contribution for each year of its true effect, least squares through 0."""
+    total = float((effect**2).sum())
+    return round(float((effect * own).sum()) / total, 3) if total else None
+
+
+def _mean(values: np.ndarray) -> float | None:
+    values = values[np.isfinite(values)]
+    return round(float(values.mean()), 3) if values.size else None
