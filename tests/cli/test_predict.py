@@ -73,11 +73,15 @@ def test_good_and_bad_scans_in_one_call(brain: Path, model: Path, tmp_path: Path
     assert Path(f"{prefix}_mosaic.png").stat().st_size > 50_000
     assert not list(tmp_path.rglob(".partial-*"))
 
-    # The kept volume gives the same age without being preprocessed again.
+    # The kept volume gives the same age without being preprocessed again, and all maps where they are wanted.
     again = tmp_path / "again.csv"
-    result = CliRunner().invoke(app, ["predict", str(kept), "-o", str(again), "--model", str(model)])
+    options = ["-o", str(again), "--model", str(model), "--maps", str(tmp_path / "all"), "--all-maps"]
+    result = CliRunner().invoke(app, ["predict", str(kept), *options])
     assert result.exit_code == 0, result.output
     assert pd.read_csv(again)["predicted_age"].tolist() == [float(good["predicted_age"])]
+    shares = "sub-01_ses-2_space-T1w_desc-shares_map.nii.gz"
+    assert (tmp_path / "all" / "sub-01_ses-2" / shares).is_file()
+    assert not prefix.with_name(shares).exists()
 
 
 def test_a_scan_in_metres_with_a_fourth_axis_is_drawn(brain: Path, model: Path, tmp_path: Path) -> None:
@@ -131,3 +135,18 @@ def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "model.safetensors: found no safetensors file" in result.output
     assert not (tmp_path / "ages.csv").exists()
+
+
+def test_all_maps_need_a_folder(model: Path, tmp_path: Path) -> None:
+    command = [
+        "predict",
+        "scan.nii.gz",
+        "-o",
+        str(tmp_path / "ages.csv"),
+        "--model",
+        str(model),
+        "--all-maps",
+    ]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert "--maps" in result.output
