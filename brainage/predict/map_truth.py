@@ -160,7 +160,7 @@ def _rank_correlation(effect_PR: np.ndarray, score_PR: np.ndarray) -> float | No
     found = []
     for effect, score in zip(effect_PR, score_PR, strict=True):
         known = np.isfinite(effect)
-        if known.sum() > 2:
+        if known.sum() > 2 and np.ptp(score[known]) > 0:
             found.append(float(spearmanr(effect[known], score[known]).statistic))
     return round(float(np.mean(found)), 3) if found else None
 
