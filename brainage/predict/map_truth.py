@@ -1,8 +1,10 @@
 """Whether maps find the regions that aged, on simulated people of whom that is known.
 
-A map is read in four ways: as it is; against the healthy people that the model knows, as the report does;
+A map is read in several ways: as it is; against the healthy people that the model knows, as the report does;
 against healthy people of the same (simulated) scanner; and against the same person before aging, as the page
-of several sessions does.
+of several sessions does, there also by how much it changed in either direction.
+
+Beside the methods stands what the scan shows without any model: how much of a region's blocks is fluid.
 
 P people, R regions that can age.
 """
@@ -17,6 +19,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
+from brainage.anatomy.regions import to_patches
 from brainage.models.weights import TrainedModel
 from brainage.predict.reference import AgeReference
 from brainage.predict.region_gates import RegionGates, attribute
@@ -24,6 +27,9 @@ from brainage.predict.regions import region_references
 from brainage.predict.simulated_aging import AgedPerson, aging_names
 
 AS_IT_IS, HEALTHY, ALIKE, BEFORE = "as it is", "healthy people", "same scanner", "same person before"
+EITHER = "same person before, either way"
+FLUID = "fluid, no model"
+_DARKER = 0.35  # of white matter's intensity: fluid, and where the brain has withdrawn
 _RESAMPLES = 1000
 
 
@@ -56,8 +62,9 @@ def measure_person(trained: TrainedModel, person: AgedPerson) -> PersonMaps:
     young, aged = RegionGates(trained, person.young), RegionGates(trained, person.aged)
     age_young, age_aged = (float(gates.ages(gates.full.numpy())[0]) for gates in (young, aged))
     maps = PersonMaps(np.isin(names, person.aged_regions), age_young, age_aged)
-    for gates, found in ((young, maps.young), (aged, maps.aged)):
+    for gates, volume, found in ((young, person.young, maps.young), (aged, person.aged, maps.aged)):
         found |= {method: one.years_R[columns] for method, one in attribute(gates).items()}
+        found[FLUID] = _fluid(trained, volume)[columns]
     maps.effect_R, maps.own_R = np.full((2, len(names)), np.nan)
     for name, volume in person.restored.items():
         gates, place = RegionGates(trained, volume), names.index(name)
@@ -120,7 +127,16 @@ def _readings(trained: TrainedModel, found: Sequence[PersonMaps], method: str) -
     if len(found) > 2:
         readings[ALIKE] = _against_others(found, method)
     readings[BEFORE] = aged_PR - np.stack([maps.young[method] for maps in found])
+    readings[EITHER] = np.abs(readings[BEFORE])
     return readings
+
+
+def _fluid(trained: TrainedModel, volume: np.ndarray) -> np.ndarray:
+    """Share (R,) of dark voxels in the blocks of each region, by how much of the region they hold."""
+    index_N = trained.model.index_N.numpy()
+    dark_N = (to_patches(volume, trained.recipe.model.patch)[index_N] < _DARKER).mean(1)
+    share_NR = trained.region_share_NR.double().numpy()
+    return dark_N @ share_NR / np.maximum(share_NR.sum(0), 1e-9)
 
 
 def _standardised(references: Sequence[AgeReference], maps: PersonMaps, method: str) -> np.ndarray:
