@@ -8,6 +8,7 @@ import typer
 
 from brainage import __version__
 from brainage.cli.atlas import atlas
+from brainage.cli.benchmark import benchmark
 from brainage.cli.demo import demo
 from brainage.cli.evaluate import evaluate
 from brainage.cli.faithfulness import faithfulness
@@ -36,6 +37,7 @@ app = typer.Typer(
 
 for _function in (
     atlas,
+    benchmark,
     demo,
     evaluate,
     faithfulness,

@@ -24,6 +24,10 @@ logger = logging.getLogger("brainage")
 FOLDER = ".brainage"
 
 
+class HeldError(InputError):
+    """Another run is at work on the folder."""
+
+
 @contextmanager
 def locked(out_dir: Path, participants: Sequence[str] = ()) -> Iterator[None]:
     """Hold an output folder, or those participants of it, for as long as the block runs.
@@ -37,7 +41,8 @@ def locked(out_dir: Path, participants: Sequence[str] = ()) -> Iterator[None]:
         participants: with their prefix; all where empty.
 
     Raises:
-        InputError: another run holds it, or it cannot be written.
+        HeldError: another run holds it.
+        InputError: it cannot be written.
     """
     with ExitStack() as stack:
         with refuse_unwritable(out_dir):
@@ -71,7 +76,7 @@ def _take(file: Any, kind: int, out_dir: Path) -> None:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.seek(0)
-        raise InputError(
+        raise HeldError(
             out_dir,
             f"another run at work on it ({file.read(200).strip() or 'started just now'})",
             "one run at a time on an output folder",

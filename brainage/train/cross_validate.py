@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-import multiprocessing
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +22,7 @@ from brainage.models.voxel_ridge import smoothed_voxels, voxel_ridge
 from brainage.train.brain_age import BrainAgeTask, predict_tokens
 from brainage.train.devices import start_fabric
 from brainage.train.fit import Progress, fit, quiet
-
-logger = logging.getLogger("brainage")
+from brainage.train.pool import in_processes
 
 MODEL, RIDGE, MEAN = "ermoe_ba", "voxel_ridge", "mean_predictor"
 
@@ -37,6 +32,24 @@ def new_model(recipe: BrainAgeRecipe, layout: TokenLayout, scans: Sequence[AgedS
     ages = np.array([scan.age for scan in scans])
     torch.manual_seed(recipe.train.seed)
     return BrainAgeModel(recipe.model, layout, ages.mean(), max(float(ages.std()), 1.0))
+
+
+def fold_table(scans: Sequence[AgedScan], folds: int, seed: int) -> pd.DataFrame:
+    """``participant_id, session_id, age, fold`` of the scans: no subject is in two folds.
+
+    Raises:
+        ConfigError: too few subjects for the folds.
+    """
+    subjects = [scan.participant_id for scan in scans]
+    ages = [scan.age for scan in scans]
+    return pd.DataFrame(
+        {
+            "participant_id": subjects,
+            "session_id": [scan.session_id for scan in scans],
+            "age": ages,
+            "fold": age_stratified_folds(subjects, ages, folds, seed),
+        }
+    )
 
 
 def cross_validate(
@@ -74,17 +87,8 @@ def cross_validate(
     """
     if jobs > 1 and recipe.train.devices * recipe.train.num_nodes > 1:
         raise ConfigError("jobs", jobs, "must be 1 with several devices, which train each fold together")
-    subjects = [scan.participant_id for scan in scans]
-    ages = np.array([scan.age for scan in scans])
-    folds = age_stratified_folds(subjects, ages.tolist(), recipe.train.folds, recipe.train.seed)
-    table = pd.DataFrame(
-        {
-            "participant_id": subjects,
-            "session_id": [scan.session_id for scan in scans],
-            "age": ages,
-            "fold": folds,
-        }
-    )
+    table = fold_table(scans, recipe.train.folds, recipe.train.seed)
+    ages, folds = table["age"].to_numpy(), table["fold"].to_numpy()
     features = np.stack([smoothed_voxels(scan.volume[0].numpy(), MODEL_GRID.spacing) for scan in scans])
     for fold in range(recipe.train.folds):
         held_out = folds == fold
@@ -100,27 +104,12 @@ def cross_validate(
         fabric = fabric or start_fabric(recipe.train)
         predictions = [_train_fold(*task, progress, fabric) for task in tasks]
     else:
-        threads = max(1, (os.cpu_count() or 1) // jobs)
-        # A fork would inherit the locks of torch's threads. Volumes go through files in shared memory, of
-        # which a process may have more than open descriptors.
-        torch.multiprocessing.set_sharing_strategy("file_system")
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(
-            jobs, context, _prepare_worker, (threads, logger.getEffectiveLevel())
-        ) as pool:
-            predictions = list(pool.map(_train_fold, *zip(*tasks, strict=True)))
+        predictions = list(in_processes(_train_fold, tasks, jobs))
     regions = np.zeros((len(scans), division_NR.shape[1]))
     for fold, (predicted, contributed) in enumerate(predictions):
         table.loc[folds == fold, MODEL] = predicted
         regions[folds == fold] = contributed
     return table, regions
-
-
-def _prepare_worker(threads: int, level: int) -> None:
-    torch.multiprocessing.set_sharing_strategy("file_system")
-    torch.set_num_threads(threads)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    logger.setLevel(level)
 
 
 def _train_fold(
