@@ -40,10 +40,8 @@ def benchmark_markdown(result: Mapping[str, Any]) -> str:
     ]
     missing = [row for row in result["contestants"] if not row["seeds"] or row["unfinished_runs"]]
     if missing:
-        said = ", ".join(
-            f"{row['label']} ({row['unfinished_runs']} runs of unfinished seeds)" for row in missing
-        )
-        lines += ["", f"Not finished, and so not (or not wholly) in the table: {said}."]
+        said = "; ".join(f"{row['label']} ({row['unfinished_runs']} runs)" for row in missing)
+        lines += ["", f"Without a seed that is finished on all folds, or with another one begun: {said}."]
     if claim := result["claim"]:
         lines += ["", _claim(claim, labels, reference)]
     return "\n".join(lines) + "\n"
