@@ -73,7 +73,7 @@ def benchmark(
     text = benchmark_markdown(result)
     with replacing(output / "benchmark.md") as partial:
         partial.write_text(text, encoding="utf-8")
-    typer.echo(text)
+    typer.echo(text, nl=False)
 
 
 def _make_runs(
