@@ -35,6 +35,12 @@ def predict(
     model: Annotated[
         Path | None, typer.Option("--model", help="A model.safetensors; by default the shipped one.")
     ] = None,
+    participants: Annotated[
+        Path | None,
+        typer.Option(
+            "--participants", help="participants.tsv with true ages: adds the gaps, raw and corrected."
+        ),
+    ] = None,
     derivatives: Annotated[
         Path | None,
         typer.Option("--derivatives", help="Keep the preprocessed scans here; by default they are removed."),
@@ -43,7 +49,9 @@ def predict(
     """Predict brain age from T1-weighted scans. Research use only; not a medical device.
 
     Every scan gets a row with its status: ok, warning or failed. Ages are in years, uncorrected, with a 90 %
-    interval. Exit code 3 if some scans failed, 1 if all did.
+    interval that widens where the model errs more. With --participants there are gaps, predicted minus true
+    age, too: as they are, and less the age bias of the model's cross-validation (Cole; de Lange & Cole). Exit
+    code 3 if some scans failed, 1 if all did.
     """
     import tempfile
     from contextlib import ExitStack
@@ -55,17 +63,19 @@ def predict(
     from brainage.files import replacing
     from brainage.models.weights import load_trained
     from brainage.predict.batch import find_requests, predict_request
+    from brainage.predict.gaps import TrueAges
     from brainage.resources import resource
 
     if all_maps and maps is None:
         raise typer.BadParameter("needs a folder for them: --maps", param_hint="--all-maps")
     trained = load_trained(model or resource(SHIPPED))
+    true_ages = TrueAges(participants) if participants else None
     requests = find_requests(scans)
     rows = []
     with ExitStack() as stack:
         work = derivatives or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="brainage-")))
         for request in progress(requests, "Predicting"):
-            outcome = predict_request(request, trained, work, maps, all_maps)
+            outcome = predict_request(request, trained, work, maps, all_maps, true_ages)
             draw_mosaic_or_say(outcome, trained)
             rows.append(outcome.row)
             # After every scan, so that an interrupted run keeps what it has done.
@@ -97,8 +107,11 @@ def age_line(row: dict[str, str]) -> str:
     who = who or Path(row["path"]).name
     if row["status"] == "failed":
         return f"{who}: failed: {row['message']}"
+    gap = f", true age {row['age']}, gap {float(row['gap']):+.1f}" if row.get("gap") else ""
+    if gap and row["gap_de_lange"]:
+        gap += f" (corrected for age bias {float(row['gap_de_lange']):+.1f})"
     message = f" - warning: {row['message']}" if row["message"] else ""
-    return f"{who}: {_age(row)}{message}"
+    return f"{who}: {_age(row)}{gap}{message}"
 
 
 def _age(row: dict[str, str]) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from brainage.data.cohort import Scan
     from brainage.data.listing import Listing
     from brainage.models.weights import TrainedModel
+    from brainage.predict.gaps import TrueAges
     from brainage.preprocess.batch import Row
 
 AGES, MAPS, REPORTS, GROUP = "brain_ages.csv", "maps", "reports", "group"
@@ -96,7 +97,8 @@ def run(
         failed = sum(row["status"] == "failed" for row in rows)
         if failed and stop_on_first_crash:
             raise typer.Exit(1)
-        predicted = _predict(listing, rows, out_dir, trained, options.participants)
+        ages = _true_ages(bids_dir / "participants.tsv")
+        predicted = _predict(listing, rows, out_dir, trained, options.participants, ages)
         for row in predicted:
             console.print(row, soft_wrap=True, markup=False)
     _pages(bids_dir, out_dir)
@@ -105,7 +107,12 @@ def run(
 
 
 def _predict(
-    listing: Listing, rows: Sequence[Row], out_dir: Path, trained: TrainedModel, only: Sequence[str]
+    listing: Listing,
+    rows: Sequence[Row],
+    out_dir: Path,
+    trained: TrainedModel,
+    only: Sequence[str],
+    true_ages: TrueAges | None,
 ) -> list[str]:
     """Write ages and maps of what was preprocessed; the lines to print, one a scan."""
     from brainage.cli.predict import age_line, draw_mosaic_or_say
@@ -123,12 +130,29 @@ def _predict(
             if row["status"] == "failed":
                 outcome = failed_prediction(request, row["message"])
             else:
-                outcome = predict_request(request, trained, out_dir, out_dir / MAPS)
+                outcome = predict_request(
+                    request, trained, out_dir, out_dir / MAPS, true_ages=true_ages
+                )
                 draw_mosaic_or_say(outcome, trained)
             lines.append(age_line(outcome.row))
             results.append({**outcome.row, "path": relative(path, listing.root)})
         _write_ages(out_dir, results, keep_others=bool(only))
     return lines
+
+
+def _true_ages(participants: Path) -> TrueAges | None:
+    """What participants.tsv says; None without one, or without ages in it."""
+    from brainage.cli.terminal import logger
+    from brainage.errors import InputError
+    from brainage.predict.gaps import TrueAges
+
+    if not participants.is_file():
+        return None
+    try:
+        return TrueAges(participants)
+    except InputError as error:
+        logger.warning("No true ages: %s", error)
+        return None
 
 
 def _write_ages(out_dir: Path, rows: list[Row], keep_others: bool) -> None:

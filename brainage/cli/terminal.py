@@ -139,10 +139,10 @@ class Pace:
         return f"{text}, {f'{left:.0f} s' if left < 90 else f'{left / 60:.0f} min'} left"
 
 
-def interval_text(figures: Mapping[str, Any]) -> str:
-    """The 95 % interval among the figures of a predictor or a group; a dash where there is none."""
-    low, high = figures.get("mae_ci95") or (None, None)
-    return "-" if low is None else f"{low:.2f} to {high:.2f}"
+def interval_text(figures: Mapping[str, Any], key: str = "mae", form: str = "{:.2f}") -> str:
+    """The 95 % interval of a figure of a predictor or a group; a dash where there is none."""
+    low, high = figures.get(f"{key}_ci95") or (None, None)
+    return "-" if low is None else f"{form.format(low)} to {form.format(high)}"
 
 
 def figure_text(value: float | None, form: str) -> str:

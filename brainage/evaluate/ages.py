@@ -12,6 +12,11 @@ from brainage.data.participants import OLDEST, parse_participants
 from brainage.data.tables import read_table, with_bids_ids
 from brainage.errors import InputError
 
+# What a file of predictions may say beside them: intervals, the line of age bias that its model carries, and
+# the fold that a scan was left out of.
+EXTRAS = ("interval_low", "interval_high", "interval_level", "bias_slope", "bias_intercept", "fold")
+_COLUMNS = ["participant_id", "session_id", "age", "predicted_age", "status", "sex", "site"]
+
 
 @dataclass(frozen=True)
 class JoinedAges:
@@ -19,7 +24,8 @@ class JoinedAges:
 
     Attributes:
         table: one row a scan with ``participant_id, session_id, age, predicted_age, status, sex, site``;
-            ages in years, ``session_id``, ``sex`` and ``site`` empty where unknown.
+            ages in years, ``session_id``, ``sex`` and ``site`` empty where unknown. Of ``EXTRAS`` those that
+            the ages file has, as numbers.
         failed: rows of the ages file without a prediction.
         without_age: predicted rows whose participant has no usable chronological age.
         not_predicted: participants with an age that no row of the ages file names.
@@ -33,21 +39,26 @@ class JoinedAges:
     notes: tuple[str, ...]
 
 
-def read_predictions(path: str | PathLike[str]) -> pd.DataFrame:
+def read_predictions(path: str | PathLike[str], column: str = "predicted_age") -> pd.DataFrame:
     """Rows of the file that ``brainage predict`` writes, ids as text and ``predicted_age`` in years.
 
+    Args:
+        path: the file, or another with its columns, such as ``cv_predictions.csv`` of a training.
+        column: that holds the predictions.
+
     Raises:
-        InputError: no such file, no table, no ``participant_id`` or ``predicted_age``, a prediction that
+        InputError: no such file, no table, no ``participant_id`` or ``column``, a prediction that
             is no age, or the same scan twice.
     """
     path = Path(path)
     table = read_table(path)
-    for column in ("participant_id", "predicted_age"):
-        if column not in table:
+    for needed in ("participant_id", column):
+        if needed not in table:
             raise InputError(
-                path, f"no column {column}", "the file that brainage predict writes", "give that file"
+                path, f"no column {needed}", "the file that brainage predict writes", "give that file"
             )
     table = with_bids_ids(table, path)
+    table["predicted_age"] = table[column]
     text = table["predicted_age"]
     table["predicted_age"] = pd.to_numeric(text, errors="coerce")
     wrong = text.ne("") & ~table["predicted_age"].between(-OLDEST, 2 * OLDEST)
@@ -68,13 +79,27 @@ def read_predictions(path: str | PathLike[str]) -> pd.DataFrame:
     return table
 
 
-def join_ages(ages: str | PathLike[str], participants: str | PathLike[str]) -> JoinedAges:
+def join_ages(
+    ages: str | PathLike[str],
+    participants: str | PathLike[str] | None = None,
+    column: str = "predicted_age",
+) -> JoinedAges:
     """Pair each prediction with its participant's age, by session too where both files name sessions.
+
+    Args:
+        ages: the file of predictions.
+        participants: ``participants.tsv``; without it the ages file must have a column ``age`` of its own.
+        column: of the ages file that holds the predictions.
 
     Raises:
         InputError: either file cannot be used, or nothing is left to compare.
     """
-    predictions = read_predictions(ages)
+    predictions = read_predictions(ages, column)
+    for name in EXTRAS:
+        if name in predictions:
+            predictions[name] = pd.to_numeric(predictions[name], errors="coerce")
+    if participants is None:
+        return _with_own_ages(predictions, Path(ages))
     people, notes = parse_participants(participants)
     keys = ["participant_id"]
     if (people["session_id"] != "").any():
@@ -97,14 +122,43 @@ def join_ages(ages: str | PathLike[str], participants: str | PathLike[str]) -> J
             f"participants that {Path(participants).name} names with an age",
             "check the ids of the two files",
         )
-    columns = ["participant_id", "session_id", "age", "predicted_age", "status", "sex", "site"]
     return JoinedAges(
-        table=table.loc[usable, columns].fillna({"sex": "", "site": ""}).reset_index(drop=True),
+        table=_kept(table[usable]),
         failed=int((predictions["status"] == "failed").sum()),
         without_age=int((~usable).sum()),
         not_predicted=int((reached["_merge"] == "left_only").sum()),
         notes=tuple(notes),
     )
+
+
+def _with_own_ages(predictions: pd.DataFrame, path: Path) -> JoinedAges:
+    """Predictions beside which the ages stand already."""
+    if "age" not in predictions:
+        raise InputError(
+            path, "no column age", "chronological ages beside the predictions", "give --participants"
+        )
+    predictions["age"] = pd.to_numeric(predictions["age"], errors="coerce")
+    failed = predictions["status"] == "failed"
+    usable = predictions["age"].between(0, OLDEST) & ~failed
+    if not usable.any():
+        found = f"{len(predictions)} rows of which none has both a prediction and an age"
+        raise InputError(path, found, "ages in years beside the predictions", "fill in the column age")
+    return JoinedAges(
+        table=_kept(predictions[usable]),
+        failed=int(failed.sum()),
+        without_age=int((~usable & ~failed).sum()),
+        not_predicted=0,
+        notes=(f"chronological ages are those of {path.name}",),
+    )
+
+
+def _kept(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of ``JoinedAges.table``."""
+    columns = [*_COLUMNS, *(name for name in EXTRAS if name in table)]
+    kept = table.reindex(columns=columns)
+    for name in ("sex", "site"):
+        kept[name] = kept[name].astype(object).where(kept[name].notna(), "")
+    return kept.reset_index(drop=True)
 
 
 def is_simulated(bids_dir: str | PathLike[str]) -> bool:

@@ -14,6 +14,7 @@ from brainage.data.listing import list_input, with_ids_of_their_own
 from brainage.data.tables import PREDICTION_COLUMNS
 from brainage.errors import InputError, plain_words
 from brainage.models.weights import TrainedModel
+from brainage.predict.gaps import TrueAges, gap_columns
 from brainage.predict.maps import write_maps
 from brainage.predict.predictor import LEVEL, Prediction, predict_scan
 from brainage.preprocess.chain import preprocess_scan
@@ -76,7 +77,12 @@ class Outcome:
 
 
 def predict_request(
-    request: Request, trained: TrainedModel, derivatives: Path, maps: Path | None, all_maps: bool = False
+    request: Request,
+    trained: TrainedModel,
+    derivatives: Path,
+    maps: Path | None,
+    all_maps: bool = False,
+    true_ages: TrueAges | None = None,
 ) -> Outcome:
     """Preprocess where needed, predict, and write maps; never raises for what is wrong with the scan.
 
@@ -86,6 +92,7 @@ def predict_request(
         derivatives: folder for the preprocessed volume of a raw scan.
         maps: folder for the maps and the region table, one subfolder a scan; none are made without it.
         all_maps: in native space too those of every layer, and the shares.
+        true_ages: chronological ages, where known, from which the gaps follow.
     """
     row: dict[str, Any] = dict.fromkeys(PREDICTION_COLUMNS, "")
     row["path"] = str(request.path)
@@ -112,12 +119,14 @@ def predict_request(
         # One scan must not cost the others; the traceback goes to the log.
         logger.debug("Prediction failed", exc_info=True)
         return _failed(row, f"{request.path.name}: unexpected error: {plain_words(error)}")
+    age = true_ages.of(scan.participant_id, scan.session_id) if true_ages else None
     messages = [*scan.warnings, *range_warnings(trained, prediction, scan)]
     row |= {
         "predicted_age": f"{prediction.age:.2f}",
         "status": "warning" if messages else "ok",
         "message": "; ".join(messages),
         **_interval(prediction),
+        **gap_columns(trained, prediction.age, age),
         "stripped": scan.stripped,
         **{name: _short(value) for name, value in scan.qc.items()},
         "unusual": _short(prediction.unusual),

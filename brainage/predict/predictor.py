@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from brainage.evaluate.conformal import conformal_quantile, fit_intervals
 from brainage.models.weights import TrainedModel
 from brainage.nn import RoutingRecord
 
@@ -66,7 +66,7 @@ def predict_scan(trained: TrainedModel, volume: np.ndarray) -> Prediction:
     volume_B1XYZ = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))[None, None].to(device)
     output = model(volume_B1XYZ)
     age = float(output.age_B[0])
-    half = interval_half_width(trained.residuals_C.numpy(), LEVEL)
+    half = interval_half_width(trained, age)
     return Prediction(
         age=age,
         interval=None if half is None else (age - half, age + half),
@@ -78,16 +78,18 @@ def predict_scan(trained: TrainedModel, volume: np.ndarray) -> Prediction:
     )
 
 
-def interval_half_width(residuals_C: np.ndarray, level: float) -> float | None:
-    """Half-width of a conformal interval, years (Vovk 2015, doi:10.1007/s10472-013-9368-4, cross-conformal).
+def interval_half_width(trained: TrainedModel, age: float, level: float = LEVEL) -> float | None:
+    """Half-width of the conformal interval about a predicted age, years.
 
-    The ceil((C + 1) level)-th smallest absolute residual of C cross-validated subjects; None when they are
-    too few to promise the level.
+    It varies with the predicted age where the model knows the calibration subjects' ages, and is one for all
+    where it does not. None when these subjects are too few to promise the level.
     """
-    rank = math.ceil((len(residuals_C) + 1) * level)
-    if len(residuals_C) == 0 or rank > len(residuals_C):
-        return None
-    return float(np.sort(np.abs(residuals_C))[rank - 1])
+    residuals_C = trained.residuals_C.double().numpy()
+    ages_C = trained.reference_ages_C
+    if ages_C is None or len(ages_C) != len(residuals_C):
+        return conformal_quantile(np.abs(residuals_C), level)
+    intervals = fit_intervals(ages_C.double().numpy() + residuals_C, residuals_C, level)
+    return None if intervals is None else float(intervals.half_width(age))
 
 
 def _alignment(record: RoutingRecord) -> np.ndarray:

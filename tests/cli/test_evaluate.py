@@ -53,3 +53,73 @@ def test_a_bad_file_is_one_sentence_on_stderr(files):
     assert result.stdout == ""
     assert result.stderr.startswith("Error: none.tsv: found no such file")
     assert result.stderr.count("\n") == 1
+
+
+def test_the_page_loads_nothing_and_holds_every_figure(files):
+    page = files / "page.html"
+    rows = [f"sub-{i:02d},,p{i},{20 + 2 * i + i % 3},ok,,{10 + 2 * i},{32 + 2 * i},0.9" for i in range(1, 31)]
+    header = "participant_id,session_id,path,predicted_age,status,message,interval_low,interval_high"
+    (files / "ages.csv").write_text("\n".join([header + ",interval_level", *rows]))
+    people = [f"sub-{i:02d}\t{20 + 2 * i}\t{'FM'[i % 2]}\t{'ab'[i % 2]}" for i in range(1, 31)]
+    (files / "participants.tsv").write_text("\n".join(["participant_id\tage\tsex\tsite", *people]))
+    result = run(
+        files / "ages.csv", "--participants", files / "participants.tsv", "--html", page, "--resamples", 200
+    )
+    assert result.exit_code == 0, result.output
+    text = page.read_text("utf-8")
+    assert "100.0% of the intervals of 90% hold the age" in result.stdout
+    for said in (
+        "Mean absolute error",
+        "Coverage of the intervals",
+        "TRIPOD+AI",
+        "Corrected gap",
+        "by the other",
+    ):
+        assert said in text
+    assert "://" not in text
+    assert text.count("data:image/png") == 3
+
+
+def test_repeated_scans_are_compared_with_each_other(files):
+    rows = [f"sub-{i:02d},ses-{k},p{i}{k},{30 + 5 * i + k},ok," for i in range(1, 6) for k in (1, 2)]
+    (files / "ages.csv").write_text(
+        "\n".join(["participant_id,session_id,path,predicted_age,status,message", *rows])
+    )
+    people = [f"sub-{i:02d}\t{30 + 5 * i}" for i in range(1, 6)]
+    (files / "participants.tsv").write_text("\n".join(["participant_id\tage", *people]))
+    result = run(files / "ages.csv", "--participants", files / "participants.tsv", "--html", files / "p.html")
+    assert "5 people with two scans: ICC(2,1)" in result.stdout
+    assert "Bland-Altman" in (files / "p.html").read_text("utf-8")
+
+
+def test_compares_two_files(files):
+    (files / "b.csv").write_text(
+        "participant_id,session_id,path,predicted_age,status,message\n"
+        "sub-01,,a,30,ok,\nsub-02,,b,70,ok,\nsub-03,,c,45,ok,\nsub-04,,d,20,ok,\n"
+    )
+    out = files / "out.json"
+    result = run(
+        "--compare", files / "ages.csv", files / "b.csv", "--participants", files / "participants.tsv",
+        "--json", out, "--html", files / "c.html",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    written = json.loads(out.read_text("utf-8"))
+    assert (written["n_scans"], written["only_a"], written["only_b"]) == (3, 0, 1)
+    assert written["figures"]["mae"]["difference"] == pytest.approx(3.0)
+    assert "only in B" in (files / "c.html").read_text("utf-8")
+
+
+def test_one_file_or_two_but_not_both(files):
+    assert run("--participants", files / "participants.tsv").exit_code == 2
+    both = run(files / "ages.csv", "--compare", files / "ages.csv", files / "ages.csv")
+    assert both.exit_code == 2
+
+
+def test_a_training_runs_own_table_needs_no_other(files):
+    table = files / "cv_predictions.csv"
+    table.write_text("participant_id,session_id,age,fold,ermoe_ba\nsub-01,,30,0,33\nsub-02,,70,1,65\n")
+    result = run(table, "--column", "ermoe_ba")
+    assert result.exit_code == 0, result.output
+    assert "2 scans of 2 subjects" in result.stdout
+    missing = run(table, "--column", "other")
+    assert "no column other" in missing.stderr

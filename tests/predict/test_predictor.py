@@ -14,25 +14,30 @@ from brainage.predict.predictor import interval_half_width, predict_scan
 from brainage.predict.regions import UNLABELLED, region_table
 
 
-def test_half_width_is_the_conformal_quantile() -> None:
-    # Nine residuals: ceil(10 * 0.9) = 9, the largest; ceil(10 * 0.5) = 5, the middle one.
-    residuals = np.array([1, -2, 3, -4, 5, -6, 7, -8, 9.0])
-    assert interval_half_width(residuals, 0.9) == 9
-    assert interval_half_width(residuals, 0.5) == 5
+def with_residuals(model: TrainedModel, residuals: np.ndarray, ages: np.ndarray | None) -> TrainedModel:
+    reference = None if ages is None else torch.from_numpy(ages)
+    return dataclasses.replace(model, residuals_C=torch.from_numpy(residuals), reference_ages_C=reference)
 
 
-@pytest.mark.parametrize("count", [0, 1, 8])
-def test_too_few_residuals_promise_nothing(count: int) -> None:
-    assert interval_half_width(np.ones(count), 0.9) is None
+def test_without_ages_of_the_calibration_subjects_one_width_fits_all(tiny_model: TrainedModel) -> None:
+    # Nine residuals: ceil(10 * 0.9) = 9, the largest.
+    model = with_residuals(tiny_model, np.array([1, -2, 3, -4, 5, -6, 7, -8, 9.0]), None)
+    assert interval_half_width(model, 20.0) == interval_half_width(model, 80.0) == 9
 
 
-def test_intervals_cover_at_their_level() -> None:
+def test_intervals_are_wide_where_the_model_errs_much(tiny_model: TrainedModel) -> None:
     rng = np.random.default_rng(0)
-    covered = []
-    for _ in range(400):
-        half = interval_half_width(rng.standard_normal(50), 0.9)
-        covered.append(np.mean(np.abs(rng.standard_normal(200)) <= half))
-    assert 0.89 < np.mean(covered) < 0.93
+    ages = rng.uniform(20, 90, 200)
+    model = with_residuals(tiny_model, rng.normal(0, np.where(ages < 50, 3, 9)), ages)
+    young, old = interval_half_width(model, 25.0), interval_half_width(model, 80.0)
+    assert young is not None
+    assert old is not None
+    assert 2 < old / young < 4
+
+
+@pytest.mark.parametrize("ages", [None, np.ones(8)])
+def test_too_few_residuals_promise_nothing(tiny_model: TrainedModel, ages: np.ndarray | None) -> None:
+    assert interval_half_width(with_residuals(tiny_model, np.ones(8), ages), 50.0) is None
 
 
 @pytest.fixture
