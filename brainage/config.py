@@ -264,15 +264,33 @@ class TrainRecipe(Recipe):
         return self
 
 
+class CardRecipe(Recipe):
+    """What the model card says that a training cannot know.
+
+    Attributes:
+        cohort: who the subjects are.
+        scanner: what they were scanned with, and where.
+        citation: of the data.
+        limits: sentences on what the data leave open.
+    """
+
+    cohort: str = ""
+    scanner: str = ""
+    citation: str = ""
+    limits: tuple[str, ...] = ()
+
+
 class BrainAgeRecipe(Recipe):
     """One training of ERMoE-ba: data, model and optimisation in one file.
 
     Attributes:
         name: of the model.
+        card: words for the model card.
         include: columns of ``participants.tsv`` with the value a subject must have to be learned from.
     """
 
     name: str = "ermoe-ba"
+    card: CardRecipe = CardRecipe()
     include: dict[str, float | str] = Field(default_factory=dict)
     preprocess: PreprocessRecipe = PreprocessRecipe()
     atlas: AtlasRecipe = AtlasRecipe()

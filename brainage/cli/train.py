@@ -57,8 +57,8 @@ def train(
 ) -> None:
     """Cross-validate ERMoE-ba beside voxel ridge and the mean predictor, then fit it to all subjects.
 
-    Writes model.safetensors, cv_predictions.csv, summary.json and, for every fit, log.csv, TensorBoard
-    events and routing snapshots. Run again after an interruption, it resumes. The options on devices,
+    Writes model.safetensors, MODEL_CARD.md, cv_predictions.csv, summary.json and, for every fit, log.csv,
+    TensorBoard events and routing snapshots. Run again after an interruption, it resumes. The options on devices,
     precision and determinism take the place of the recipe's.
     """
     from rich.console import Console
@@ -69,6 +69,7 @@ def train(
     from brainage.errors import BrainageError
     from brainage.evaluate.summary import predictor_figures
     from brainage.files import write_json
+    from brainage.report.model_card import write_model_card
     from brainage.train.cohort import load_cohort
     from brainage.train.cross_validate import MEAN, MODEL, RIDGE
     from brainage.train.devices import start_fabric
@@ -118,6 +119,15 @@ def train(
             )
         console.print(table)
     write_json(output / "summary.json", summary)
+    model = output / "model.safetensors"
+    write_model_card(
+        output / "MODEL_CARD.md",
+        result.facts,
+        settings,
+        result.predictions,
+        model=MODEL,
+        megabytes=model.stat().st_size / 1e6,
+    )
     console.print(
         f"Trained on {summary['num_subjects']} subjects: {output / 'model.safetensors'}", soft_wrap=True
     )

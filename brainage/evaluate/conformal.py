@@ -71,6 +71,29 @@ def fit_intervals(predicted_C: ArrayLike, residuals_C: ArrayLike, level: float) 
     return None if quantile is None else AgeIntervals(at_C, errors_C, quantile)
 
 
+def cross_conformal(
+    predicted: ArrayLike, age: ArrayLike, fold: ArrayLike, level: float
+) -> NDArray[np.float64]:
+    """Half-width (N,) of each scan's interval by the scans of the other folds; NaN where these are too few.
+
+    What measures coverage on subjects that the intervals were not calibrated on. The other folds' models
+    have learned from this fold's subjects, which makes it cross-conformal rather than split-conformal.
+
+    Args:
+        predicted, age: (N,) out-of-fold predictions and chronological ages, years.
+        fold: (N,) that each scan was left out of.
+        level: share of scans that the intervals are to hold.
+    """
+    predicted_N, age_N, fold_N = np.asarray(predicted, float), np.asarray(age, float), np.asarray(fold)
+    half_N = np.full(len(age_N), np.nan)
+    for number in np.unique(fold_N):
+        here = fold_N == number
+        fitted = fit_intervals(predicted_N[~here], (predicted_N - age_N)[~here], level)
+        if fitted is not None:
+            half_N[here] = fitted.half_width(predicted_N[here])
+    return half_N
+
+
 def conformal_quantile(scores_C: ArrayLike, level: float) -> float | None:
     """The ceil((C + 1) level)-th smallest of C scores; None when they are too few to promise the level.
 

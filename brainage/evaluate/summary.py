@@ -59,9 +59,7 @@ def evaluate_ages(joined: JoinedAges, *, resamples: int = 10_000, seed: int = 0)
             "pearson_r": None,
             "pearson_r_ci95": [None, None],
         },
-        "corrected": None
-        if corrected is None
-        else corrected_figures(table, corrected[0], corrected[1], **interval),
+        "corrected": None if corrected is None else corrected_figures(table, *corrected, interval),
         "by_age_band": _groups(table, gaps, bands, **interval),
         "by_sex": _groups(table, gaps, table["sex"], **interval),
         "by_site": _sites(table, _groups(table, gaps, table["site"], **interval), **interval),

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brainage.evaluate.conformal import conformal_quantile, fit_intervals
+from brainage.evaluate.conformal import conformal_quantile, cross_conformal, fit_intervals
 
 
 def test_the_quantile_is_the_rank_that_exchangeability_asks_for():
@@ -83,3 +83,15 @@ def test_refuses_a_level_that_is_no_share_and_unequal_vectors():
         fit_intervals(np.ones(20), np.ones(20), 90)
     with pytest.raises(ValueError, match="equal vectors"):
         fit_intervals(np.ones(20), np.ones(21), 0.9)
+
+
+def test_a_fold_has_no_part_in_its_own_intervals():
+    rng = np.random.default_rng(3)
+    predicted, residual = heteroscedastic(rng, 60)
+    fold = np.arange(60) % 3
+    before = cross_conformal(predicted, predicted - residual, fold, 0.9)
+    wild = residual + 100.0 * (fold == 1)
+    after = cross_conformal(predicted, predicted - wild, fold, 0.9)
+    np.testing.assert_allclose(after[fold == 1], before[fold == 1])
+    assert (after[fold != 1] > before[fold != 1]).all()
+    assert np.isnan(cross_conformal(predicted[:6], predicted[:6], fold[:6], 0.9)).all()
