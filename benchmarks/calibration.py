@@ -60,12 +60,7 @@ def main() -> None:
         "source": {"cv": options.cv.name, "subjects": len(table), "folds": len(set(fold.tolist()))},
         "shipped": f"adaptive, bandwidth {shipped:g} y",
         "coverage_90": rows,
-        "levels": {
-            f"{level:g}": coverage_rows(
-                age, predicted, conformal.cross_conformal(predicted, age, fold, level)
-            )["all"]
-            for level in LEVELS
-        },
+        "levels": {level: found["all"] for level, found in levels.items()},
         "bias": bias_figures(age, predicted, fold),
     }
     console = Console(width=150)
@@ -81,7 +76,7 @@ def main() -> None:
                 f"{figures['mean_width']:.1f}",
             )
         console.print(shown)
-    console.print({"levels": {level: rows["all"] for level, rows in levels.items()}, "bias": result["bias"]})
+    console.print({"levels": result["levels"], "bias": result["bias"]})
     if options.json:
         write_json(options.json, result)
     if options.figure:

@@ -12,6 +12,7 @@ from brainage.cli.benchmark import benchmark
 from brainage.cli.demo import demo
 from brainage.cli.evaluate import evaluate
 from brainage.cli.faithfulness import faithfulness
+from brainage.cli.finetune import finetune
 from brainage.cli.info import info
 from brainage.cli.overlay import overlay
 from brainage.cli.predict import predict
@@ -41,6 +42,7 @@ for _function in (
     demo,
     evaluate,
     faithfulness,
+    finetune,
     info,
     overlay,
     predict,

@@ -130,9 +130,7 @@ def _predict(
             if row["status"] == "failed":
                 outcome = failed_prediction(request, row["message"])
             else:
-                outcome = predict_request(
-                    request, trained, out_dir, out_dir / MAPS, true_ages=true_ages
-                )
+                outcome = predict_request(request, trained, out_dir, out_dir / MAPS, true_ages=true_ages)
                 draw_mosaic_or_say(outcome, trained)
             lines.append(age_line(outcome.row))
             results.append({**outcome.row, "path": relative(path, listing.root)})

@@ -58,8 +58,8 @@ def train(
     """Cross-validate ERMoE-ba beside voxel ridge and the mean predictor, then fit it to all subjects.
 
     Writes model.safetensors, MODEL_CARD.md, cv_predictions.csv, summary.json and, for every fit, log.csv,
-    TensorBoard events and routing snapshots. Run again after an interruption, it resumes. The options on devices,
-    precision and determinism take the place of the recipe's.
+    TensorBoard events and routing snapshots. Run again after an interruption, it resumes. The options on
+    devices, precision and determinism take the place of the recipe's.
     """
     from rich.console import Console
     from rich.table import Table

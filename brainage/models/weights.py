@@ -71,8 +71,9 @@ def save_trained(path: str | PathLike[str], trained: TrainedModel) -> None:
         "typical_mean_NF": trained.typical_mean_NF.half(),
         "typical_std_NF": trained.typical_std_NF.half(),
     }
-    if trained.reference_ages_C is not None and trained.reference_years_CR is not None:
+    if trained.reference_ages_C is not None:
         tensors["reference_ages_C"] = trained.reference_ages_C.float()
+    if trained.reference_years_CR is not None:
         tensors["reference_years_CR"] = trained.reference_years_CR.half()
     header = {
         "recipe": trained.recipe.model_dump(mode="json"),

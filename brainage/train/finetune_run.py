@@ -1,0 +1,107 @@
+"""A fine-tuning from a folder of scans to the file that prediction takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from brainage.anatomy.regions import divide_tokens
+from brainage.evaluate.bias import fit_age_bias
+from brainage.models.model_file import model_fingerprint
+from brainage.models.weights import TrainedModel
+from brainage.train.brain_age import predict_tokens
+from brainage.train.cohort import Cohort
+from brainage.train.finetune import Adaptation, adapt
+
+_BIAS_FEWEST = 10  # subjects; a line through fewer is mostly chance
+_BATCH = 8
+
+
+@dataclass(frozen=True, eq=False)
+class FinetuneResult:
+    """The adapted model with its context, and the table of out-of-fold predictions."""
+
+    trained: TrainedModel
+    adaptation: Adaptation
+    predictions: pd.DataFrame
+
+
+def finetune(trained: TrainedModel, cohort: Cohort, method: str = "auto", seed: int = 0) -> FinetuneResult:
+    """Adapt a model to a cohort that it has not learned from, and calibrate it there.
+
+    Intervals, age bias and age range become the new cohort's. The distance at which ``predict`` calls a scan
+    unusual grows to hold 95 % of the new scans, if it did not yet.
+
+    Raises:
+        ConfigError: as :func:`brainage.train.finetune.adapt`.
+    """
+    adaptation = adapt(trained.model, cohort.scans, method, seed)
+    ages = np.array([scan.age for scan in cohort.scans])
+    subjects = {scan.participant_id for scan in cohort.scans}
+    # With the head refitted to these very scans, their contributions are no longer those of new people.
+    held_out = adaptation.method != "head"
+    before, _ = predict_tokens(trained.model, cohort.scans, _BATCH)
+    facts: dict[str, Any] = {
+        **trained.facts,
+        "name": f"{trained.facts['name']}, fine-tuned",
+        "fingerprint": model_fingerprint(adaptation.model, trained.recipe.model),
+        "cohort": cohort.name,
+        "cohort_fingerprint": cohort.fingerprint,
+        "num_scans": len(cohort.scans),
+        "num_subjects": len(subjects),
+        "age_range": [float(ages.min()), float(ages.max())],
+        "age_bias": _age_bias(ages, adaptation.predicted_N, len(subjects)),
+        "unusual_limit": _unusual_limit(trained, cohort),
+        "finetuned": {
+            "from": trained.facts["fingerprint"],
+            "method": adaptation.method,
+            "cross_validated_mae": {name: round(mae, 4) for name, mae in adaptation.error.items()},
+        },
+    }
+    adapted = replace(
+        trained,
+        model=adaptation.model,
+        residuals_C=torch.from_numpy(adaptation.predicted_N - ages),
+        reference_ages_C=torch.from_numpy(ages),
+        reference_years_CR=_region_years(trained, adaptation, cohort) if held_out else None,
+        facts=facts,
+    )
+    predictions = pd.DataFrame(
+        {
+            "participant_id": [scan.participant_id for scan in cohort.scans],
+            "session_id": [scan.session_id for scan in cohort.scans],
+            "age": ages,
+            "before": before.numpy(),
+            "predicted_age": adaptation.predicted_N,
+        }
+    )
+    return FinetuneResult(adapted, adaptation, predictions)
+
+
+def _age_bias(ages: np.ndarray, predicted: np.ndarray, subjects: int) -> dict[str, float] | None:
+    if subjects < _BIAS_FEWEST or np.ptp(ages) == 0:
+        return None
+    bias = fit_age_bias(ages, predicted)
+    return {"slope": bias.slope, "intercept": bias.intercept}
+
+
+@torch.no_grad()
+def _unusual_limit(trained: TrainedModel, cohort: Cohort) -> float:
+    model = trained.model
+    distances = []
+    for scan in cohort.scans:
+        histogram_NF = model.stem.histograms(model.patches(scan.volume.float()[None]))[0]
+        z_NF = (histogram_NF - trained.typical_mean_NF) / trained.typical_std_NF
+        distances.append(float(z_NF.square().mean().sqrt()))
+    return max(float(trained.facts["unusual_limit"]), float(np.quantile(distances, 0.95)))
+
+
+def _region_years(trained: TrainedModel, adaptation: Adaptation, cohort: Cohort) -> torch.Tensor:
+    """Contributions of the regions (C, R + 1), years."""
+    _, contributions_CN = predict_tokens(adaptation.model, cohort.scans, _BATCH)
+    division_NR = divide_tokens(trained.region_share_NR.numpy())
+    return torch.from_numpy(contributions_CN.double().numpy() @ division_NR)
