@@ -21,14 +21,12 @@ from typing import cast
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from brainage.data.datasets import AgedScan
 from brainage.data.splits import age_stratified_folds
 from brainage.errors import ConfigError
 from brainage.models.brain_age import BrainAgeModel
-from brainage.train.probe import encoded_tokens
 
 Floats = NDArray[np.float64]
 
@@ -55,6 +53,12 @@ class Features:
     age_N: Floats
     subjects_N: tuple[str, ...]
     centre_F: Floats
+
+    def only(self, rows: NDArray[np.intp]) -> Features:
+        """Those scans alone."""
+        names = tuple(self.subjects_N[row] for row in rows)
+        kept = (self.tokens_NF[rows], self.predicted_N[rows], self.age_N[rows])
+        return Features(*kept, names, self.centre_F)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +94,12 @@ class Adaptation:
 
 @torch.no_grad()
 def features(model: BrainAgeModel, scans: Sequence[AgedScan]) -> Features:
-    """Encode scans and predict them with the model as it is."""
-    fabric = Fabric(accelerator="cpu", devices=1)
-    num_tokens, _ = model.head.weight_ND.shape
-    factor = float(model.scale) / num_tokens
+    """Encode scans and predict them with the model as it is, which must be in evaluation mode."""
+    factor = float(model.scale) / len(model.head.bias_N)
     rows, predicted = [], []
-    for tokens_BND in encoded_tokens(model, scans, _BATCH, fabric):
+    for start in range(0, len(scans), _BATCH):
+        volumes = torch.stack([scan.volume.float() for scan in scans[start : start + _BATCH]])
+        tokens_BND, _ = model.encode(volumes)
         rows.append(tokens_BND.flatten(1).double().numpy() * factor)
         years_B = float(model.baseline) + float(model.scale) * model.head(tokens_BND).mean(1)
         predicted.append(years_B.double().numpy())
@@ -146,6 +150,17 @@ def adapt(model: BrainAgeModel, scans: Sequence[AgedScan], method: str = "auto",
         ConfigError: no such method, or too few subjects for it.
     """
     known = features(model, scans)
+    taken, error, predicted = choose(known, method, seed)
+    adapted = changed(model, fit_change(taken, known), known.centre_F)
+    return Adaptation(adapted, taken, error, predicted)
+
+
+def choose(known: Features, method: str = "auto", seed: int = 0) -> tuple[str, dict[str, float], Floats]:
+    """The method taken, the cross-validated error of each tried, and its out-of-fold predictions (N,); years.
+
+    Raises:
+        ConfigError: as :func:`adapt`.
+    """
     count = len(set(known.subjects_N))
     tried = [name for name in METHODS if name == "none" or count >= FEWEST[name]]
     if method not in (*METHODS, "auto"):
@@ -156,12 +171,7 @@ def adapt(model: BrainAgeModel, scans: Sequence[AgedScan], method: str = "auto",
     out_of_fold = {name: cross_validated(name, known, seed) for name in tried}
     errors = {name: np.abs(predicted - known.age_N) for name, predicted in out_of_fold.items()}
     taken = method if method != "auto" else stiffest(errors)
-    return Adaptation(
-        model=changed(model, fit_change(taken, known), known.centre_F),
-        method=taken,
-        error={name: float(values.mean()) for name, values in errors.items()},
-        predicted_N=out_of_fold[taken],
-    )
+    return taken, {name: float(values.mean()) for name, values in errors.items()}, out_of_fold[taken]
 
 
 def cross_validated(method: str, known: Features, seed: int = 0) -> Floats:

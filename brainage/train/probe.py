@@ -29,7 +29,7 @@ def linear_probe(model: BrainAgeModel, scans: Sequence[AgedScan], batch_size: in
     factor = float(model.scale) / num_tokens
     as_it_is, mirrored = (
         torch.cat(
-            [tokens_BND.flatten(1) for tokens_BND in encoded_tokens(model, scans, batch_size, fabric, mirror)]
+            [tokens_BND.flatten(1) for tokens_BND in _encoded(model, scans, batch_size, fabric, mirror)]
         )
         .double()
         .numpy()
@@ -57,13 +57,13 @@ def centre_contributions(
 
     No prediction changes; afterwards a contribution of 0 is that of the average of these scans.
     """
-    values = [model.head(tokens_BND) for tokens_BND in encoded_tokens(model, scans, batch_size, fabric)]
+    values = [model.head(tokens_BND) for tokens_BND in _encoded(model, scans, batch_size, fabric)]
     mean_N = torch.cat(values).mean(0)
     model.head.bias_N.sub_(mean_N.to(model.head.bias_N.device))
     model.baseline.add_((model.scale * mean_N.mean()).to(model.baseline.device))
 
 
-def encoded_tokens(
+def _encoded(
     model: BrainAgeModel,
     scans: Sequence[AgedScan],
     batch_size: int,
