@@ -72,7 +72,8 @@ def _measured(predictions: pd.DataFrame, model: str) -> dict[str, Any]:
     rows = []
     for column in (model, *others):
         figures = predictor_figures(predictions, predictions[column].to_numpy())
-        rows.append((_NAMES.get(column, "this model" if column == model else column), figures))
+        name = "this model" if column == model else str(column)
+        rows.append((_NAMES.get(name, name), figures))
     predicted, age = predictions[model].to_numpy(), predictions["age"].to_numpy()
     half = cross_conformal(predicted, age, predictions["fold"], LEVEL)
     bands = age_band(predictions["age"])
