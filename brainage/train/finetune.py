@@ -17,7 +17,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -199,7 +198,7 @@ def stiffest(errors: dict[str, Floats]) -> str:
 @torch.no_grad()
 def changed(model: BrainAgeModel, change: Change, centre_F: Floats) -> BrainAgeModel:
     """A copy of the model that predicts what ``change`` makes of its predictions."""
-    adapted = cast(BrainAgeModel, copy.deepcopy(model))
+    adapted = copy.deepcopy(model)
     head = adapted.head
     head.weight_ND.mul_(change.slope)
     head.bias_N.mul_(change.slope)
