@@ -74,7 +74,7 @@ def clinical(result: dict[str, Any]) -> str:
             between(regression["effect_size_ci95"]),
         ],
         [
-            f"over healthy of that sex and age +- 3 y (median {matched['median_healthy_each']:.0f} each), years",
+            f"over healthy of that sex and age ± 3 y ({matched['median_healthy_each']:.0f} each), years",
             f"{matched['years']:+.1f}",
             f"{between(matched['years_ci95'])}; Wilcoxon p = {matched['p_wilcoxon']:.2g}",
         ],
