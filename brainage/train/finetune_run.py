@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 
 from brainage.anatomy.regions import divide_tokens
-from brainage.evaluate.bias import fit_age_bias
 from brainage.models.model_file import model_fingerprint
 from brainage.models.weights import TrainedModel
 from brainage.train.brain_age import predict_tokens
@@ -85,8 +84,8 @@ def finetune(trained: TrainedModel, cohort: Cohort, method: str = "auto", seed: 
 def _age_bias(ages: np.ndarray, predicted: np.ndarray, subjects: int) -> dict[str, float] | None:
     if subjects < _BIAS_FEWEST or np.ptp(ages) == 0:
         return None
-    bias = fit_age_bias(ages, predicted)
-    return {"slope": bias.slope, "intercept": bias.intercept}
+    slope, intercept = np.polyfit(ages, predicted, 1)
+    return {"slope": float(slope), "intercept": float(intercept)}
 
 
 @torch.no_grad()
