@@ -158,14 +158,14 @@ def _write_ages(out_dir: Path, rows: list[Row], keep_others: bool) -> None:
     import pandas as pd
 
     from brainage.files import replacing
+    from brainage.preprocess.batch import with_other_rows
     from brainage.preprocess.lock import locked_table
 
     path = out_dir / AGES
     with locked_table(out_dir):
         table = pd.DataFrame(rows).astype(str)
-        if keep_others and path.is_file():
-            before = pd.read_csv(path, dtype=str, keep_default_na=False)
-            table = pd.concat([before[~before["path"].isin(table["path"])], table])
+        if keep_others:
+            table = with_other_rows(table, path, ",")
         with replacing(path) as partial:
             table.fillna("").sort_values("path").to_csv(partial, index=False)
 

@@ -73,6 +73,12 @@ def problem_row(problem: Problem) -> Row:
     return _row(Scan(problem.path, "", "")) | {"status": "failed", "message": problem.message}
 
 
+def absent_row(name: str, root: Path) -> Row:
+    """The row of a participant who has no scan."""
+    message = f"{name}: in participants.tsv but without a T1w scan"
+    return _row(Scan(root / name, name, "")) | {"status": "missing", "message": message}
+
+
 def write_status(path: Path, rows: Iterable[Row], root: Path, keep_others: bool = False) -> None:
     """Write ``status.tsv``: one row a file, sorted by path, with paths from ``root`` on.
 
@@ -88,18 +94,26 @@ def write_status(path: Path, rows: Iterable[Row], root: Path, keep_others: bool 
     # A row of another run may lack figures that this one has.
     table = table.fillna("").astype(str)
     table["path"] = [relative(Path(name), root) for name in table["path"]]
-    if keep_others and path.is_file():
-        try:
-            before = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-            table = pd.concat([before[~before["path"].isin(table["path"])], table])
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, KeyError, UnicodeDecodeError):
-            logger.warning("%s could not be read and is written anew", path.name)
+    if keep_others:
+        table = with_other_rows(table, path, "\t")
     first = [name for name in COLUMNS if name in table]
     table = table[[*first, *table.columns.drop(first)]].sort_values(["path", "participant_id"], kind="stable")
     with replacing(path) as partial:
         table.replace(r"[\t\r\n]+", " ", regex=True).replace("", "n/a").to_csv(
             partial, sep="\t", index=False, na_rep="n/a"
         )
+
+
+def with_other_rows(table: pd.DataFrame, path: Path, separator: str) -> pd.DataFrame:
+    """The rows of a table, and those that its file at ``path`` has about other paths; all are text."""
+    if not path.is_file():
+        return table
+    try:
+        before = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+        return pd.concat([before[~before["path"].isin(table["path"])], table])
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, KeyError, UnicodeDecodeError):
+        logger.warning("%s could not be read and is written anew", path.name)
+        return table
 
 
 def _row(scan: Scan) -> Row:

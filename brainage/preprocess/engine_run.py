@@ -13,15 +13,15 @@ from brainage.data.listing import Listing
 from brainage.data.listing_people import call_roll, write_people
 from brainage.errors import ConfigError, InputError
 from brainage.files import replacing
-from brainage.preprocess.batch import COLUMNS, STOP, Row, problem_row, waiting_row, write_status
+from brainage.preprocess.batch import STOP, Row, absent_row, problem_row, waiting_row
 from brainage.preprocess.engine import preprocess_many
 from brainage.preprocess.engine_cluster import Workers
-from brainage.preprocess.lock import FOLDER, locked, locked_table
+from brainage.preprocess.engine_status import STATUS, StatusTable
+from brainage.preprocess.lock import FOLDER, locked
 from brainage.preprocess.outputs import describe_dataset, refuse_unwritable
 
 logger = logging.getLogger("brainage")
 
-STATUS = "status.tsv"
 # What BIDS has no place for, of this and of ``brainage run``.
 _IGNORED = "\n".join((STATUS, FOLDER, "brain_ages.csv", "maps", "reports", "group*", "qc*", "*_xfm.txt", ""))
 
@@ -75,7 +75,7 @@ def preprocess_listing(
 ) -> Generator[Row, None, None]:
     """Preprocess a listing into a folder, yielding rows: first what cannot be tried, then scans as they end.
 
-    ``status.tsv`` begins with every scan "waiting" and is replaced after each, so that it tells at any
+    ``status.tsv`` begins with every scan "waiting" and is replaced as scans end, so that it tells at any
     moment, also after a SIGKILL, what is done. Rows of an earlier run about other scans stay only where
     the run is about some ``participants``.
 
@@ -94,34 +94,28 @@ def preprocess_listing(
             logger.info("%s", note)
         absent = [name for name in roll.absent if not options.participants or name in options.participants]
         first = [problem_row(problem) for problem in listing.problems]
-        first += [_absent_row(name, listing.root) for name in absent]
-        rows = {row["path"]: row for row in first}
-        rows |= {str(scan.path): waiting_row(scan) for scan in listing.scans}
-
-        def save(keep_others: bool = True) -> None:
-            with refuse_unwritable(out_dir), locked_table(out_dir):
-                write_status(out_dir / STATUS, rows.values(), listing.root, keep_others)
-
-        save()
+        first += [absent_row(name, listing.root) for name in absent]
+        waiting = [waiting_row(scan) for scan in listing.scans]
+        table = StatusTable(out_dir, listing.root, [*first, *waiting])
+        table.save()
         yield from first
         results = preprocess_many(listing.scans, out_dir, recipe, options.workers, options.force)
-        with _closing(results):
+        with _closing(results), _saved_at_last(table):
             for row in results:
                 if (remark := roll.remarks.get(row["participant_id"])) and row["status"] != "failed":
                     row["message"] = "; ".join(filter(None, (row["message"], remark)))
-                rows[row["path"]] = row
                 stop = row.pop(STOP, "")
                 if stop:
                     with suppress(InputError):
-                        save()
+                        table.put(row)
                     with refuse_unwritable(out_dir):
                         raise OSError(0, stop)
-                save()
+                table.put(row)
                 yield row
                 if options.stop_on_first_crash and row["status"] == "failed":
                     logger.warning("Stopped at the first scan that failed")
                     return
-        save(keep_others=bool(options.participants))
+        table.save(keep_others=bool(options.participants))
 
 
 @contextmanager
@@ -132,9 +126,14 @@ def _closing(results: Generator[Row, None, None]) -> Generator[None, None, None]
         results.close()
 
 
-def _absent_row(name: str, root: Path) -> Row:
-    row = dict.fromkeys(COLUMNS, "") | {"participant_id": name, "path": str(root / name)}
-    return row | {"status": "missing", "message": f"{name}: in participants.tsv but without a T1w scan"}
+@contextmanager
+def _saved_at_last(table: StatusTable) -> Generator[None, None, None]:
+    """Write what is not written yet, also where a run ends early."""
+    try:
+        yield
+    finally:
+        with suppress(InputError):
+            table.save()
 
 
 def _tidy(out_dir: Path, participants: Collection[str]) -> None:

@@ -224,7 +224,13 @@ def test_the_bids_validator_accepts_the_outputs(bids, tmp_path, pretend):
     assert done.returncode == 0
 
 
-def test_the_lock_is_free_after_a_run(bids, tmp_path, pretend):
-    list(preprocess_listing(list_scans([bids]), tmp_path / "out", RECIPE, ONE))
-    with locked(tmp_path / "out"):
+def test_the_lock_is_held_until_a_run_ends_and_no_longer(bids, tmp_path, pretend):
+    out = tmp_path / "out"
+    run = preprocess_listing(list_scans([bids]), out, RECIPE, ONE)
+    next(run)
+    with pytest.raises(InputError, match=f"another run at work on it .process {os.getpid()} "), locked(out):
         pass
+    run.close()
+    (out / ".brainage" / "run.lock").write_text("somebody")
+    with locked(out):
+        assert (out / ".brainage" / "run.lock").read_text().startswith(f"process {os.getpid()} on ")
