@@ -127,8 +127,9 @@ class NormalizeIntensityd(Transform):
     """Maps fluid to 0, grey matter to 0.5 and white matter to 1 in ``volume``, piecewise linearly.
 
     Fluid gets the value of the background: whether a brain mask kept the rim of fluid around the brain
-    makes no difference to the model. Adds the QC figures ``grey_white_ratio`` and ``fluid_white_ratio``,
-    before normalisation.
+    makes no difference to the model. Uses the ``landmarks`` of ``volume`` where an earlier step has found
+    them, and removes them, since they are not those of the new volume. Adds the QC figures
+    ``grey_white_ratio`` and ``fluid_white_ratio``, before normalisation.
 
     Raises:
         ValueError: see :func:`tissue_landmarks`.
@@ -137,7 +138,7 @@ class NormalizeIntensityd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
         raw = out["volume"][0].cpu().numpy()
-        landmarks = tissue_landmarks(raw)
+        landmarks = out.pop("landmarks", None) or tissue_landmarks(raw)
         out["volume"] = tensor_like(normalised(raw, landmarks), out["volume"])
         ratios = {
             "grey_white_ratio": landmarks.grey / landmarks.white,

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from monai.transforms import Transform
 from scipy import ndimage
 
-from brainage.preprocess.normalize import tissue_landmarks
+from brainage.preprocess.normalize import Landmarks, tissue_landmarks
 from brainage.preprocess.quality_metrics import (
     artefacts,
     cjv,
@@ -49,6 +50,8 @@ class MeasureImageQualityd(Transform):
       (their mean), ``cjv``, ``wm2max``;
     - of heads: ``efc``; where air has a signal, that is the scanner did not erase it: ``fber``, ``qi_1``,
       ``snrd_total`` and ``cnr``.
+
+    Leaves the ``landmarks`` of ``volume`` for its normalisation, if there are any.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -67,7 +70,10 @@ class MeasureImageQualityd(Transform):
         if field.size:
             qc["inu_range"], qc["inu_med"] = inu(field / field.mean())
         qc["fwhm_avg"] = float(np.mean(fwhm(inner, mask)))
-        tissues = _tissues(inner, mask, affine, out["volume"][0].cpu().numpy())
+        # Where there are none, the normalisation says so and refuses the scan.
+        with suppress(ValueError):
+            out["landmarks"] = tissue_landmarks(out["volume"][0].cpu().numpy())
+        tissues = _tissues(inner, mask, affine, out["landmarks"]) if "landmarks" in out else {}
         if tissues:
             names = ("csf", "gm", "wm")
             ratios = {f"snr_{name}": snr(tissues[name]) for name in names if name in tissues}
@@ -87,14 +93,10 @@ def _box(brain: np.ndarray) -> tuple[slice, ...]:
     return tuple(slice(max(0, part.start - _MARGIN), part.stop + _MARGIN) for part in found)
 
 
-def _tissues(image: np.ndarray, mask: np.ndarray, affine: np.ndarray, volume: np.ndarray) -> dict[str, Any]:
-    """Distribution of the intensities of ``csf``, ``gm``, ``wm``; empty where grey and white look alike."""
-    try:
-        _, grey, white = tissue_landmarks(volume)
-    except ValueError:
-        # The normalisation says so, and refuses the scan.
-        return {}
-    sure = sure_tissues(image, mask, np.linalg.norm(affine[:3, :3], axis=0), grey, white)
+def _tissues(image: np.ndarray, mask: np.ndarray, affine: np.ndarray, landmarks: Landmarks) -> dict[str, Any]:
+    """Distribution of the intensities of ``csf``, ``gm``, ``wm``; none if one is rare."""
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    sure = sure_tissues(image, mask, sizes, landmarks.grey, landmarks.white)
     found = {
         name: distribution(image[where])
         for name, where in zip(("csf", "gm", "wm"), sure, strict=True)

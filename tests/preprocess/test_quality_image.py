@@ -5,6 +5,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from scipy import ndimage
 
+from brainage.preprocess.normalize import NormalizeIntensityd, tissue_landmarks
 from brainage.preprocess.quality_image import MeasureImageQualityd
 from brainage.preprocess.quality_regions import sure_tissues, surroundings
 from brainage.preprocess.resample import ResampleToModelGridd
@@ -26,7 +27,7 @@ def head(template):
     return np.hypot(values + noise[0], noise[1]), mask, affine
 
 
-def measured(values, mask, affine, stripped=False, field=1.0):
+def after(values, mask, affine, stripped=False, field=1.0):
     def tensor(array):
         return MetaTensor(
             torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None],
@@ -41,7 +42,11 @@ def measured(values, mask, affine, stripped=False, field=1.0):
         "stripped": stripped,
         "qc": {"other": 1.0},
     }
-    return MeasureImageQualityd()(ResampleToModelGridd()(data))["qc"]
+    return MeasureImageQualityd()(ResampleToModelGridd()(data))
+
+
+def measured(*arguments, **options):
+    return after(*arguments, **options)["qc"]
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +121,25 @@ def test_regions(head):
     assert not (around.head & around.air).any()
     heights = np.nonzero(around.air)[2] * 2 + affine[2, 3]
     assert heights.min() > -60
+
+
+def test_landmarks_are_found_once_and_left_for_the_normalisation(head, monkeypatch):
+    data = after(*head)
+    found = tissue_landmarks(data["volume"][0].numpy())
+    assert data["landmarks"] == found
+    alone = NormalizeIntensityd()({key: value for key, value in data.items() if key != "landmarks"})
+    monkeypatch.setattr("brainage.preprocess.normalize.tissue_landmarks", None)
+    together = NormalizeIntensityd()(data)
+    assert "landmarks" not in together
+    np.testing.assert_array_equal(together["volume"].numpy(), alone["volume"].numpy())
+    assert together["qc"] == alone["qc"]
+
+
+def test_a_scan_without_landmarks_keeps_its_other_figures_and_is_refused_later(head):
+    values, mask, affine = head
+    data = after(np.where(mask, values.max() - values, values).astype(np.float32), mask, affine)
+    assert "landmarks" not in data
+    assert {"inu_range", "fwhm_avg", "efc"} <= set(data["qc"])
+    assert not TISSUE & set(data["qc"])
+    with pytest.raises(ValueError, match="grey matter is not darker"):
+        NormalizeIntensityd()(data)
