@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from brainage.cli.preprocess import RecipeFile
+
 if TYPE_CHECKING:
     from brainage.models.weights import TrainedModel
     from brainage.predict.batch import Outcome
@@ -45,13 +47,15 @@ def predict(
         Path | None,
         typer.Option("--derivatives", help="Keep the preprocessed scans here; by default they are removed."),
     ] = None,
+    recipe: RecipeFile = None,
 ) -> None:
     """Predict brain age from T1-weighted scans. Research use only; not a medical device.
 
     Every scan gets a row with its status: ok, warning or failed. Ages are in years, uncorrected, with a 90 %
     interval that widens where the model errs more. With --participants there are gaps, predicted minus true
-    age, too: as they are, and less the age bias of the model's cross-validation (Cole; de Lange & Cole). Exit
-    code 3 if some scans failed, 1 if all did.
+    age, too: as they are, and less the age bias of the model's cross-validation (Cole; de Lange & Cole). Raw
+    scans are preprocessed as the training scans were and judged by this version's limits of quality; --recipe
+    overrules both. Exit code 3 if some scans failed, 1 if all did.
     """
     import tempfile
     from contextlib import ExitStack
@@ -60,6 +64,7 @@ def predict(
     from rich.console import Console
 
     from brainage.cli.terminal import exit_for_failures, progress
+    from brainage.config import PreprocessRecipe, load_recipe
     from brainage.files import replacing
     from brainage.models.weights import load_trained
     from brainage.predict.batch import find_requests, predict_request
@@ -70,12 +75,13 @@ def predict(
         raise typer.BadParameter("needs a folder for them: --maps", param_hint="--all-maps")
     trained = load_trained(model or resource(SHIPPED))
     true_ages = TrueAges(participants) if participants else None
+    settings = load_recipe(recipe, PreprocessRecipe) if recipe else None
     requests = find_requests(scans)
     rows = []
     with ExitStack() as stack:
         work = derivatives or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="brainage-")))
         for request in progress(requests, "Predicting"):
-            outcome = predict_request(request, trained, work, maps, all_maps, true_ages)
+            outcome = predict_request(request, trained, work, maps, settings, all_maps, true_ages)
             draw_mosaic_or_say(outcome, trained)
             rows.append(outcome.row)
             # After every scan, so that an interrupted run keeps what it has done.

@@ -112,10 +112,8 @@ def preprocess(
     """
     from rich.console import Console
 
-    from brainage.cli.terminal import exit_for_failures
-    from brainage.data.listing import list_scans
     from brainage.preprocess.engine_cluster import Workers
-    from brainage.preprocess.engine_run import RunOptions, narrowed
+    from brainage.preprocess.engine_run import RunOptions
 
     changes: dict[str, object] = {}
     if brain_extraction:
@@ -128,19 +126,13 @@ def preprocess(
         changes["registration"] = False
     settings = chosen_settings(recipe, changes)
     refuse_same_folder(inputs, out_dir)
-    workers = Workers(jobs, scheduler, slurm)
-    listing = narrowed(list_scans(inputs), participant_label or (), session_label or ())
-    ids = {scan.participant_id for scan in listing.scans} if participant_label or session_label else ()
-    options = RunOptions(workers, force, stop_on_first_crash, tuple(sorted(ids)))
+    options = RunOptions(Workers(jobs, scheduler, slurm), force, stop_on_first_crash)
+    listing, options = scans_of(inputs, participant_label, session_label, options)
     console = Console(highlight=False)
     if dry_run:
         print_plan(listing, out_dir, settings, options, console)
         return
-    rows = run_preprocessing(listing, out_dir, settings, options, console)
-    failed = sum(row["status"] == "failed" for row in rows)
-    if failed and stop_on_first_crash:
-        raise typer.Exit(1)
-    exit_for_failures(failed, len(rows))
+    exit_for_rows(run_preprocessing(listing, out_dir, settings, options, console), stop_on_first_crash)
 
 
 def chosen_settings(recipe: Path | None, changes: Mapping[str, object]) -> PreprocessRecipe:
@@ -166,6 +158,39 @@ def refuse_same_folder(inputs: list[Path], out_dir: Path) -> None:
     if any(path.resolve() == out_dir.resolve() for path in inputs):
         rule = "must be another folder than the input, which stays as it is"
         raise ConfigError("OUT_DIR", out_dir.name, rule)
+
+
+def scans_of(
+    inputs: list[Path], participants: list[str] | None, sessions: list[str] | None, options: RunOptions
+) -> tuple[Listing, RunOptions]:
+    """The scans of the inputs that the labels leave, and the options of a run on those participants.
+
+    Raises:
+        InputError: an input without any scan.
+        ConfigError: a label without any scan.
+    """
+    from dataclasses import replace
+
+    from brainage.data.listing import list_scans
+    from brainage.preprocess.engine_run import narrowed
+
+    listing = narrowed(list_scans(inputs), participants or (), sessions or ())
+    if participants or sessions:
+        # One whose files are all useless has no scan, but rows.
+        ids = {f"sub-{label.removeprefix('sub-')}" for label in participants or ()}
+        ids |= {scan.participant_id for scan in listing.scans}
+        options = replace(options, participants=tuple(sorted(ids)))
+    return listing, options
+
+
+def exit_for_rows(rows: list[Row], stop_on_first_crash: bool) -> None:
+    """End the program with 1 if all scans failed or the first failure was the end, with 3 if some did."""
+    from brainage.cli.terminal import exit_for_failures
+
+    failed = sum(row["status"] == "failed" for row in rows)
+    if failed and stop_on_first_crash:
+        raise typer.Exit(1)
+    exit_for_failures(failed, len(rows))
 
 
 def run_preprocessing(

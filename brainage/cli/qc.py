@@ -118,13 +118,13 @@ def _entry(
 
 def _judged(warnings: tuple[str, ...], figures: dict[str, float], recipe: Any) -> tuple[str, str]:
     """Status and message by the limits of another recipe; what loading warned of stays."""
-    from brainage.preprocess.qc import REASONS, judge
+    from brainage.preprocess.qc import judge, not_of_figures
 
-    own = [words for words in warnings if not any(f"({name} " in words for name in REASONS)]
     doubts, failures = judge(figures, recipe.qc)
     if failures:
         return "failed", "; ".join(failures)
-    return ("warning" if own or doubts else "ok"), "; ".join([*own, *doubts])
+    doubts = [*not_of_figures(warnings), *doubts]
+    return ("warning" if doubts else "ok"), "; ".join(doubts)
 
 
 def _scan(path: Path) -> tuple[np.ndarray, np.ndarray] | None:

@@ -13,18 +13,22 @@ from brainage.cli.preprocess import (
     Force,
     Jobs,
     Participants,
+    RecipeFile,
     Scheduler,
     Sessions,
     Slurm,
     StopFirst,
+    exit_for_rows,
     print_plan,
     refuse_same_folder,
     run_preprocessing,
+    scans_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from brainage.config import PreprocessRecipe
     from brainage.data.cohort import Scan
     from brainage.data.listing import Listing
     from brainage.models.weights import TrainedModel
@@ -52,6 +56,7 @@ def run(
     model: Annotated[
         Path | None, typer.Option("--model", help="A model.safetensors; by default the shipped one.")
     ] = None,
+    recipe: RecipeFile = None,
     jobs: Jobs = None,
     force: Force = False,
     dry_run: DryRun = False,
@@ -71,39 +76,38 @@ def run(
     from rich.console import Console
 
     from brainage.cli.predict import SHIPPED
-    from brainage.cli.terminal import exit_for_failures
-    from brainage.data.listing import list_scans
+    from brainage.config import PreprocessRecipe, load_recipe
     from brainage.models.weights import load_trained
+    from brainage.predict.batch import settings_for
     from brainage.preprocess.engine_cluster import Workers
-    from brainage.preprocess.engine_run import RunOptions, narrowed
+    from brainage.preprocess.engine_run import RunOptions
     from brainage.resources import resource
 
     refuse_same_folder([bids_dir], out_dir)
+    if dry_run and (reports_only or level == Level.group):
+        raise typer.BadParameter("is for preprocessing, at the level participant", param_hint="--dry-run")
     if level == Level.group:
         _group(bids_dir, out_dir)
         return
-    listing = narrowed(list_scans([bids_dir]), participant_label or (), session_label or ())
-    ids = {scan.participant_id for scan in listing.scans} if participant_label or session_label else ()
+    if reports_only:
+        _pages(bids_dir, out_dir)
+        return
+    options = RunOptions(Workers(jobs, scheduler, slurm), force, stop_on_first_crash)
+    listing, options = scans_of([bids_dir], participant_label, session_label, options)
+    trained = load_trained(model or resource(SHIPPED))
+    settings = load_recipe(recipe, PreprocessRecipe) if recipe else settings_for(trained)
     console = Console(highlight=False)
-    if not reports_only:
-        trained = load_trained(model or resource(SHIPPED))
-        settings = trained.recipe.preprocess
-        workers = Workers(jobs, scheduler, slurm)
-        options = RunOptions(workers, force, stop_on_first_crash, tuple(sorted(ids)))
-        if dry_run:
-            print_plan(listing, out_dir, settings, options, console)
-            return
-        rows = run_preprocessing(listing, out_dir, settings, options, console)
-        failed = sum(row["status"] == "failed" for row in rows)
-        if failed and stop_on_first_crash:
-            raise typer.Exit(1)
-        ages = _true_ages(bids_dir / "participants.tsv")
-        predicted = _predict(listing, rows, out_dir, trained, options.participants, ages)
-        for row in predicted:
-            console.print(row, soft_wrap=True, markup=False)
+    if dry_run:
+        print_plan(listing, out_dir, settings, options, console)
+        return
+    rows = run_preprocessing(listing, out_dir, settings, options, console)
+    if stop_on_first_crash:
+        exit_for_rows(rows, stop_on_first_crash)
+    ages = _true_ages(bids_dir / "participants.tsv")
+    for line in _predict(listing, rows, out_dir, trained, settings, options.participants, ages):
+        console.print(line, soft_wrap=True, markup=False)
     _pages(bids_dir, out_dir)
-    if not reports_only:
-        exit_for_failures(failed, len(rows))
+    exit_for_rows(rows, stop_on_first_crash)
 
 
 def _predict(
@@ -111,6 +115,7 @@ def _predict(
     rows: Sequence[Row],
     out_dir: Path,
     trained: TrainedModel,
+    settings: PreprocessRecipe,
     only: Sequence[str],
     true_ages: TrueAges | None,
 ) -> list[str]:
@@ -130,7 +135,9 @@ def _predict(
             if row["status"] == "failed":
                 outcome = failed_prediction(request, row["message"])
             else:
-                outcome = predict_request(request, trained, out_dir, out_dir / MAPS, true_ages=true_ages)
+                outcome = predict_request(
+                    request, trained, out_dir, out_dir / MAPS, settings, true_ages=true_ages
+                )
                 draw_mosaic_or_say(outcome, trained)
             lines.append(age_line(outcome.row))
             results.append({**outcome.row, "path": relative(path, listing.root)})

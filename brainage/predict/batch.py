@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from brainage.config import PreprocessRecipe, QcRecipe
 from brainage.data.cohort import Problem, Scan
 from brainage.data.listing import list_input, with_ids_of_their_own
 from brainage.data.tables import PREDICTION_COLUMNS
@@ -76,21 +77,33 @@ class Outcome:
     prefix: Path | None = None
 
 
+def settings_for(trained: TrainedModel) -> PreprocessRecipe:
+    """How scans are preprocessed for a model: made as those that it learnt from, judged as of today.
+
+    The limits of quality that a model's recipe carries are those of the day of its training. They change
+    no volume, so this version's take their place.
+    """
+    return trained.recipe.preprocess.model_copy(update={"qc": QcRecipe()})
+
+
 def predict_request(
     request: Request,
     trained: TrainedModel,
     derivatives: Path,
     maps: Path | None,
+    settings: PreprocessRecipe | None = None,
     all_maps: bool = False,
     true_ages: TrueAges | None = None,
 ) -> Outcome:
     """Preprocess where needed, predict, and write maps; never raises for what is wrong with the scan.
 
     Args:
-        request: what to predict.
+        request: what to predict. A volume that was preprocessed before keeps the verdict it was given.
         trained: the model.
         derivatives: folder for the preprocessed volume of a raw scan.
         maps: folder for the maps and the region table, one subfolder a scan; none are made without it.
+        settings: of preprocessing raw scans, by default :func:`settings_for` the model. Volumes made in
+            another way than the training scans get a warning.
         all_maps: in native space too those of every layer, and the shares.
         true_ages: chronological ages, where known, from which the gaps follow.
     """
@@ -104,7 +117,7 @@ def predict_request(
         if request.scan is None:
             scan = read_preprocessed(request.path)
         else:
-            scan = preprocess_scan(request.scan, derivatives, trained.recipe.preprocess)
+            scan = preprocess_scan(request.scan, derivatives, settings or settings_for(trained))
         row |= {"participant_id": scan.participant_id, "session_id": scan.session_id}
         prediction = predict_scan(trained, scan.volume())
         prefix = None

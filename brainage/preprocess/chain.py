@@ -17,6 +17,7 @@ from brainage.anatomy.grid import MODEL_GRID, SPACE
 from brainage.config import PreprocessRecipe
 from brainage.data.cohort import Scan
 from brainage.errors import BrainageError, InputError
+from brainage.files import write_json
 from brainage.preprocess.brain_extraction import BrainExtractiond
 from brainage.preprocess.geometry import to_original
 from brainage.preprocess.load import LoadScand
@@ -27,12 +28,13 @@ from brainage.preprocess.outputs import (
     is_done,
     output_paths,
     read_preprocessed,
+    read_sidecar,
     sidecar_of,
     write_outputs,
 )
 from brainage.preprocess.own_files import own_files, source_digest
 from brainage.preprocess.provenance import software_versions, steps_of
-from brainage.preprocess.qc import MeasureQualityd, judge
+from brainage.preprocess.qc import MeasureQualityd, judge, not_of_figures
 from brainage.preprocess.quality_image import MeasureImageQualityd
 from brainage.preprocess.quality_mirror import MeasureLeftRightd
 from brainage.preprocess.registration import RegisterToTemplated
@@ -99,6 +101,8 @@ def preprocess_scan(
 ) -> PreprocessedScan:
     """Take one scan through the chain and write what comes out of it.
 
+    A finished scan is judged anew where the recipe's limits of quality are others than it was judged by.
+
     Args:
         scan: raw, with or without skull.
         out_dir: folder of the derivatives.
@@ -111,23 +115,17 @@ def preprocess_scan(
     source, mark = source_digest(scan, recipe), fingerprint(recipe)
     volume_path, _ = output_paths(scan, out_dir)
     if not force and is_done(scan, out_dir, mark, source):
-        return read_preprocessed(volume_path)
+        return _judged_anew(scan, volume_path, recipe)
     # From here on, what an earlier run left is out of date.
     sidecar_of(volume_path).unlink(missing_ok=True)
     chain = preprocess_chain(recipe)
     own = own_files(scan, recipe)
     data = _run(chain, scan, own)
-    qc = {name: float(value) for name, value in data["qc"].items()}
+    # Rounded first, so that the verdict can be given again from the sidecar.
+    qc = {name: float(f"{value:.5g}") for name, value in data["qc"].items()}
     doubts, failures = judge(qc, recipe.qc)
     if failures:
-        error = QualityError(
-            scan.path,
-            "; ".join(failures),
-            "a T1-weighted scan of a whole brain",
-            "look at it, and at its orientation, in a viewer",
-        )
-        error.qc = qc
-        raise error
+        raise _refusal(scan, failures, qc)
     mask = to_original(data["brain_mask"][0].cpu().numpy(), data["native_affine"])
     facts: dict[str, Any] = {
         "Sources": [_relative_source(scan)],
@@ -139,7 +137,7 @@ def preprocess_scan(
         "NativeToMNI": np.asarray(data["native_to_mni"], dtype=float).tolist(),
         "NativeShape": [int(size) for size in data["native_shape"]],
         "NativeAffine": np.asarray(data["native_affine"], dtype=float).tolist(),
-        "QC": {name: float(f"{value:.5g}") for name, value in qc.items()},
+        "QC": qc,
         "Warnings": [*data["warnings"], *doubts],
         "Fingerprint": mark,
         "ChainVersion": CHAIN_VERSION,
@@ -148,6 +146,34 @@ def preprocess_scan(
         "Versions": software_versions(),
     }
     return write_outputs(scan, out_dir, data["volume"][0].cpu().numpy(), mask, facts)
+
+
+def _judged_anew(scan: Scan, volume_path: Path, recipe: PreprocessRecipe) -> PreprocessedScan:
+    """A finished scan by the limits of this recipe, which its sidecar then has.
+
+    Raises:
+        QualityError: they refuse it; its outputs count for nothing then.
+    """
+    facts, settings = read_sidecar(volume_path), _without_folders(recipe)
+    if facts.get("Recipe") != settings:
+        doubts, failures = judge(facts["QC"], recipe.qc)
+        if failures:
+            sidecar_of(volume_path).unlink()
+            raise _refusal(scan, failures, facts["QC"])
+        warnings = [*not_of_figures(facts["Warnings"]), *doubts]
+        write_json(sidecar_of(volume_path), facts | {"Warnings": warnings, "Recipe": settings})
+    return read_preprocessed(volume_path)
+
+
+def _refusal(scan: Scan, failures: list[str], qc: Mapping[str, float]) -> QualityError:
+    error = QualityError(
+        scan.path,
+        "; ".join(failures),
+        "a T1-weighted scan of a whole brain",
+        "look at it, and at its orientation, in a viewer",
+    )
+    error.qc = qc
+    return error
 
 
 def _without_folders(recipe: PreprocessRecipe) -> dict[str, Any]:

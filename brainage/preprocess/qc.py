@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,11 @@ def judge(qc: Mapping[str, float], recipe: QcRecipe) -> tuple[list[str], list[st
         elif not _within(value, limit.good):
             warnings.append(clause)
     return warnings, failures
+
+
+def not_of_figures(warnings: Iterable[str]) -> list[str]:
+    """Those of a scan's warnings that do not come from :func:`judge`, but from reading it."""
+    return [words for words in warnings if not any(f"({name} " in words for name in REASONS)]
 
 
 def _short(value: float) -> str:

@@ -8,7 +8,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose, Lambda
 
 from brainage.anatomy.grid import MODEL_GRID
-from brainage.config import PreprocessRecipe
+from brainage.config import PreprocessRecipe, parse_recipe
 from brainage.data.cohort import scan_of
 from brainage.errors import InputError
 from brainage.preprocess import chain
@@ -145,6 +145,29 @@ def test_warnings_of_loading_and_of_quality_reach_the_result(quick, save, noise,
     assert len(done.warnings) == 2
     assert "NaN" in done.warnings[0]
     assert "registration_ncc 0.4" in done.warnings[1]
+
+
+def test_a_finished_scan_is_judged_by_the_limits_of_the_day(quick, save, noise, tmp_path):
+    scan, out = scan_of(save(noise)), tmp_path / "out"
+
+    def limits(good, usable):
+        return parse_recipe({"qc": {"registration_ncc": {"good": good, "usable": usable}}}, PreprocessRecipe)
+
+    assert not preprocess_scan(scan, out, RECIPE).warnings
+    before = sorted(path for path in out.rglob("*") if path.is_file())
+    strict = preprocess_scan(scan, out, limits([0.7, None], [0.5, None]))
+    assert len(strict.warnings) == 1
+    assert "registration_ncc 0.6" in strict.warnings[0]
+    # What stands there is what an undisturbed run by these limits leaves.
+    sidecar = next(out.rglob("*preproc_T1w.json")).read_text("utf-8")
+    preprocess_scan(scan, out, limits([0.7, None], [0.5, None]), force=True)
+    assert next(out.rglob("*preproc_T1w.json")).read_text("utf-8") == sidecar
+    assert not preprocess_scan(scan, out, RECIPE).warnings
+    assert quick.runs == 2
+    assert sorted(path for path in out.rglob("*") if path.is_file()) == before
+    with pytest.raises(QualityError, match=r"registration_ncc 0\.6"):
+        preprocess_scan(scan, out, limits([0.8, None], [0.7, None]))
+    assert find_preprocessed(out) == []
 
 
 def test_a_clear_failure_leaves_no_result_not_even_an_old_one(quick, save, noise, tmp_path):

@@ -158,10 +158,10 @@ def test_labels_narrow_a_listing(bids):
         narrowed(listing, [], ["x"])
 
 
-def written(bids, out):
+def written(bids, out, recipe=RECIPE):
     """All scans of the folder as if preprocessed."""
-    from brainage.data.formats import digest_of
     from brainage.preprocess.chain import fingerprint
+    from brainage.preprocess.own_files import source_digest
 
     listing = list_scans([bids])
     volume = np.zeros(MODEL_GRID.shape, np.float32)
@@ -174,8 +174,8 @@ def written(bids, out):
             "SpatialReference": "MNI152NLin2009aSym",
             "SkullStripped": True,
             "Versions": software_versions(),
-            "SourceSHA256": digest_of(scan.path),
-            "Fingerprint": fingerprint(RECIPE),
+            "SourceSHA256": source_digest(scan, recipe),
+            "Fingerprint": fingerprint(recipe),
             "Stripped": True,
             "NativeToMNI": np.eye(4).tolist(),
             "NativeShape": [10, 10, 10],
@@ -198,6 +198,22 @@ def test_a_plan_tells_what_is_done_and_writes_nothing(bids, tmp_path):
     assert plan.seconds > 0
     assert plan_run(listing, out, RECIPE, Workers(jobs=2), force=True).todo == 4
     assert sorted(out.rglob("*")) == before
+
+
+def test_a_plan_notices_an_own_mask_that_changed_or_is_gone(bids, tmp_path):
+    recipe = PreprocessRecipe(mask="{name}_mask.nii.gz")
+    masks = [path.with_name(path.name.replace("T1w", "mask")) for path in sorted(bids.rglob("*T1w*"))]
+    for path in masks:
+        path.write_bytes(b"drawn by hand")
+    listing = written(bids, tmp_path / "out", recipe)
+    assert plan_run(listing, tmp_path / "out", recipe, Workers(jobs=2), force=False).done == 4
+    masks[0].write_bytes(b"drawn again")
+    masks[-1].unlink()
+    plan = plan_run(listing, tmp_path / "out", recipe, Workers(jobs=2), force=False)
+    assert (plan.todo, plan.done, plan.refused) == (1, 2, 1)
+    said = dict(plan.lines)
+    assert said["sub-1/anat/sub-1_T1w.nii.gz"] == "to do"
+    assert "no file sub-3_mask.nii.gz" in said["sub-3/anat/sub-3_T1w.nii.gz"]
 
 
 def bids_validator() -> str | None:
