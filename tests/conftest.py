@@ -74,6 +74,7 @@ def tiny_model() -> TrainedModel:
             "name": "untrained",
             "fingerprint": "0" * 16,
             "preprocessing_fingerprint": fingerprint(recipe.preprocess),
+            "num_subjects": 0,
             "age_range": [18.0, 96.0],
             "unusual_limit": 1e9,
         },

@@ -23,6 +23,10 @@ def report(
     participants: Annotated[
         Path | None, typer.Option("--participants", help="BIDS participants.tsv, to compare with true ages.")
     ] = None,
+    raw: Annotated[
+        Path | None,
+        typer.Option("--raw", help="The BIDS folder that paths in the CSV of brainage run start at."),
+    ] = None,
     title: Annotated[str, typer.Option("--title", help="Heading of the page.")] = "Brain age report",
     model: Annotated[
         Path | None,
@@ -68,6 +72,7 @@ def report(
         raise typer.BadParameter("is for a CSV; scans get their maps in OUT/maps", param_hint="--maps")
     # Scans or participants of a cohort that brainage simulate wrote.
     folders = [participants.parent] if participants is not None else []
+    folders += [raw] if raw is not None else []
     folders += (
         [] if from_table else [folder for path in inputs for folder in (path, *path.absolute().parents)]
     )
@@ -88,6 +93,7 @@ def report(
         ages,
         participants=participants,
         maps=maps,
+        raw=raw,
         title=title,
         simulated=simulated,
         dicom=dicom,

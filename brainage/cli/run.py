@@ -186,6 +186,7 @@ def _pages(bids_dir: Path, out_dir: Path) -> None:
         [_ages_of(out_dir)],
         out_dir / REPORTS,
         maps=out_dir / MAPS,
+        raw=bids_dir,
         participants=participants if participants.is_file() else None,
     )
 
@@ -205,7 +206,8 @@ def _group(bids_dir: Path, out_dir: Path) -> None:
         except InputError as error:
             logger.warning("No comparison with true ages: %s", error)
             known = None
-    report([ages], out_dir / f"{GROUP}.html", maps=out_dir / MAPS, participants=known, title="Brain ages")
+    page = out_dir / f"{GROUP}.html"
+    report([ages], page, maps=out_dir / MAPS, participants=known, raw=bids_dir, title="Brain ages")
 
 
 def _ages_of(out_dir: Path) -> Path:

@@ -88,6 +88,7 @@ def write_pages(
     *,
     participants: str | PathLike[str] | None = None,
     maps: str | PathLike[str] | None = None,
+    raw: str | PathLike[str] | None = None,
     title: str = "Brain age report",
     simulated: bool = False,
     dicom: bool = False,
@@ -98,6 +99,7 @@ def write_pages(
     Args:
         folder: to write to.
         ages, participants, maps, title, simulated: as for :func:`write_report`.
+        raw: folder that relative paths of scans in ``ages`` start at, as ``brainage run`` writes them.
         dicom: also write each scan's page and mosaic as DICOM files, to ``folder/dicom``.
         dicom_source: the series that the scan, which must be the only one, was made from.
 
@@ -118,7 +120,8 @@ def write_pages(
         raise ConfigError("--dicom-source", Path(dicom_source).name, rule)
     source = read_source(dicom_source) if dicom and dicom_source is not None else None
     taken: set[str] = {"index.html"}
-    scans = tuple(replace(scan, page=_page_name(scan, taken)) for scan in cohort.scans)
+    root = Path(raw or "")
+    scans = tuple(replace(scan, page=_page_name(scan, taken), path=root / scan.path) for scan in cohort.scans)
     cohort = replace(cohort, scans=scans)
     pages = []
     for scan in scans:
