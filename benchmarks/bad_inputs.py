@@ -34,7 +34,15 @@ from brainage.files import sha256_of, write_json
 Maker = Callable[[Path], None]
 GOOD = 3
 # What goes through the whole chain; left out by --quick.
-PROCESSED = ("sub-fewnan", "sub-disagree", "sub-metres", "sub-link", "sub-twice", "sub-" + "x" * 180)
+PROCESSED = (
+    "sub-fewnan",
+    "sub-negative",
+    "sub-disagree",
+    "sub-metres",
+    "sub-link",
+    "sub-twice",
+    "sub-" + "x" * 180,
+)
 
 
 @lru_cache(maxsize=1)
@@ -57,14 +65,14 @@ def saved(array: np.ndarray, change: Callable[[nib.Nifti1Image], None] = lambda 
     return make
 
 
-def raw_header(change: Callable[[np.ndarray], None], size: int = 1000) -> Maker:
-    """Writes a header that nibabel would not write, and a few bytes."""
+def raw_header(change: Callable[[np.ndarray], None], content: bytes = bytes(1000)) -> Maker:
+    """Writes a header that nibabel would not write, and what follows it."""
 
     def make(path: Path) -> None:
         header = base().header.copy()
         change(header)
         with gzip.open(path, "wb") as file:
-            file.write(header.binaryblock + bytes(4) + bytes(size))
+            file.write(header.binaryblock + bytes(4) + content)
 
     return make
 
@@ -151,7 +159,7 @@ def cases() -> dict[str, tuple[str, Maker]]:
         "sub-zeros": ("all zeros", saved(np.zeros_like(array))),
         "sub-fewnan": ("five voxels NaN or Inf", saved(few)),
         "sub-manynan": ("a fifth of the voxels NaN", saved(many)),
-        "sub-negative": ("negative voxel sizes", raw_header(negative_pixdim, 2 * array.size)),
+        "sub-negative": ("negative voxel sizes", raw_header(negative_pixdim, array.tobytes("F"))),
         "sub-hugevoxels": ("voxels of 200 mm", zooms(100)),
         "sub-sheared": ("sheared affine", sheared),
         "sub-disagree": ("qform and sform disagree (left-right)", saved(array, change=disagreeing)),
@@ -289,6 +297,19 @@ def dicom(scratch: Path) -> list[dict[str, object]]:
     return rows
 
 
+def listed(root: Path, scratch: Path, good: str) -> list[dict[str, object]]:
+    """A list whose id would lead out of the output folder."""
+    table, out = root.parent / "list.csv", scratch / "alone" / "listed" / "out"
+    scan = f"{root.name}/{good}/anat/{good}_T1w.nii.gz"
+    table.write_text(f"path,id\n{scan},../../escaped\n", encoding="utf-8")
+    done = preprocess(table, out)
+    (row,) = status_of(out).to_dict("records")
+    if list(scratch.rglob("*escaped*")):
+        raise SystemExit("an id led out of the output folder")
+    what = "an id with ../ in a list (CSV)"
+    return [{"case": what, "status": row["status"], "message": row["message"], "exit": done.exit_code}]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -322,6 +343,7 @@ def main() -> None:
             rows.append({"case": what, "status": row["status"], "message": row["message"], "exit": code})
         if mine.empty:
             rows.append({"case": what, "status": "NO ROW", "message": "", "exit": ""})
+    rows += listed(root, scratch, "sub-truncated" if options.quick else good[0])
     rows += dicom(scratch)
     rows += [] if options.quick else disks(root, scratch, good)
     table = Table(title="Bad inputs")

@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for runs, to resume from")
     parser.add_argument("--affines", type=int, default=20, help="for each scan")
     parser.add_argument("--orientations", action="store_true", help="all 48, in place of affines")
+    parser.add_argument("--scans", nargs="*", default=None, help="participants; all by default")
     parser.add_argument("--seconds", type=float, default=np.inf, help="start no run after that many")
     parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--json", type=Path, default=None)
@@ -88,7 +89,8 @@ def main() -> None:
         for number in range(1 + (48 if options.orientations else options.affines)):
             for index, (folder, scan) in enumerate(scans):
                 key = (scan.participant_id, number)
-                if key in done or time.monotonic() > stop:
+                left_out = options.scans is not None and scan.participant_id not in options.scans
+                if left_out or key in done or time.monotonic() > stop:
                     continue
                 row = {"folder": folder, "scan": scan.participant_id, "number": number}
                 same = {r["loaded"]: r for r in done.values() if r["scan"] == row["scan"]}
