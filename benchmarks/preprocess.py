@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--scan", type=Path, required=True, help="head with skull")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=("chain", "steps"), default=None, help="one part; both by default")
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--chain", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -44,14 +45,25 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         scan = _at_1_mm(options.scan, Path(scratch, "sub-1mm_T1w.nii.gz"))
-        chain = _chain_in_processes(scan, (1, options.threads), options.rounds)
-        steps = _contestants(scan, options.threads, options.rounds)
-    _show(chain, steps)
-    if options.json:
-        from brainage.files import write_json
+        if options.only != "steps":
+            chain = _chain_in_processes(scan, (1, options.threads), options.rounds)
+            _show_chain(chain)
+            _keep(options.json, "chain", chain, options.rounds)
+        if options.only != "chain":
+            steps = _contestants(scan, options.threads, options.rounds)
+            _show_steps(steps)
+            _keep(options.json, "steps", steps, options.rounds)
 
-        about = {"cores": os.cpu_count(), "load_average": os.getloadavg()[0], "rounds": options.rounds}
-        write_json(options.json, {"about": about, "chain": chain, "steps": steps})
+
+def _keep(path: Path | None, part: str, result: dict[str, Any], rounds: int) -> None:
+    """Write a part into the JSON, beside the other part."""
+    from brainage.files import write_json
+
+    if path is None:
+        return
+    about = {"cores": os.cpu_count(), "load_average": os.getloadavg()[0], "rounds": rounds}
+    before = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    write_json(path, before | {part: {"about": about, **result}})
 
 
 def _at_1_mm(path: Path, out: Path) -> Path:
@@ -168,7 +180,7 @@ def _contestants(scan: Path, threads: int, rounds: int) -> dict[str, dict[str, A
                 template, brain, sitk.AffineTransform(3), sitk.CenteredTransformInitializerFilter.MOMENTS
             )
         )
-        found = sitk.AffineTransform(method.Execute(template, brain).GetNthTransform(0))
+        found = sitk.AffineTransform(method.Execute(template, brain))
         return likeness(brain, np.linalg.inv(matrix_of(found)))
 
     def ants_affine() -> float:
@@ -231,7 +243,7 @@ def _median(timings: list[Timing]) -> list[float]:
     return [round(float(value), 3) for value in np.median(timings, axis=0)]
 
 
-def _show(chain: dict[str, Any], steps: dict[str, dict[str, Any]]) -> None:
+def _show_chain(chain: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -246,6 +258,12 @@ def _show(chain: dict[str, Any], steps: dict[str, dict[str, Any]]) -> None:
     table.add_row("total", *(_both(result["total"]) for result in chain.values()))
     table.add_row("peak memory, GB", *(f"{result['peak_gb']:.2f}" for result in chain.values()))
     console.print(table)
+
+
+def _show_steps(steps: dict[str, dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table("step", "contestant", "seconds", "of brainage's", "quality")
     for title, contestants in steps.items():
         own = contestants["brainage"]["seconds"]
@@ -255,7 +273,7 @@ def _show(chain: dict[str, Any], steps: dict[str, dict[str, Any]]) -> None:
                 continue
             ratio = f"{result['seconds'][0] / own[0]:.1f} ({result['seconds'][1] / own[1]:.1f})"
             table.add_row(title, name, _both(result["seconds"]), ratio, f"{result['quality']:.3f}")
-    console.print(table)
+    Console(width=130).print(table)
 
 
 def _both(seconds: list[float]) -> str:
