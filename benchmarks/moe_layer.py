@@ -2,7 +2,7 @@
 
     python benchmarks/moe_layer.py --json docs/results/moe_layer.json --figure docs/moe_layer.png
     python benchmarks/moe_layer.py --quick                 # a small layer, one round: does it run
-    python benchmarks/moe_layer.py --profile               # torch.profiler of an ERMoE layer, no benchmark
+    python benchmarks/moe_profile.py                       # where the time goes, and graph breaks
 
 Sections (``--sections``): ``routers``, all layers at T = 8 * 197 tokens, D = 384, H = 1536, E = 8, K = 2,
 with balanced load in float32; ``skewed``, the same with a skewed load; ``bfloat16``, both loads under
@@ -272,23 +272,11 @@ def draw(results: dict[str, list[Row]], path: Path) -> None:
         figure.savefig(temporary, dpi=110, format=path.suffix.lstrip("."))
 
 
-def profile(mode: str) -> None:
-    """Operations of an ERMoE layer by their own time."""
-    shape = sections(quick=False)["routers"][0][1]
-    run = runner("ermoe", layer_of("ermoe shared", shape), shape, "balanced", "float32", mode)
-    run()
-    with torch.profiler.profile() as profiler:
-        run()
-    CONSOLE.print(f"ERMoE, shared, {mode}")
-    CONSOLE.print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=14))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--sections", nargs="*", default=list(sections(quick=True)))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
@@ -296,10 +284,6 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=None)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    if arguments.profile:
-        for mode in ("evaluation", "training"):
-            profile(mode)
-        return
     results: dict[str, list[Row]] = {}
     if arguments.json and arguments.json.exists():
         results = json.loads(arguments.json.read_text(encoding="utf-8"))

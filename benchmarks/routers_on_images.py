@@ -46,7 +46,7 @@ SIZES: dict[str, Any] = {
 RANK = 8
 TRAIN = {
     "folds": 0,
-    "epochs": 2,
+    "epochs": 3,
     "batch_size": 100,
     "lr": 2e-3,
     "weight_decay": 0.05,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from brainage.errors import ConfigError
-from brainage.nn.dispatch import DispatchPlan, combine, gather_tokens
+from brainage.nn.dispatch import combine, gather_tokens, outside_graphs, plan_routing
+from brainage.nn.routing import RoutingRecord
+from brainage.nn.slices import networks
 
 
 class DenseExperts(nn.Module):
@@ -38,21 +39,14 @@ class DenseExperts(nn.Module):
         self.second_EDH = drawn(num_experts, dim, hidden_dim, fan_in=hidden_dim)
         self.bias_ED = drawn(num_experts, dim, fan_in=hidden_dim)
 
-    def slices(self, rows_SD: Tensor, sizes_E: tuple[int, ...]) -> list[Tensor]:
-        """Outputs (n_e, D) of each expert on its contiguous slice of the rows."""
-        # Empty slices are computed too: they cost nothing and give their expert a gradient of exactly zero.
-        return [
-            F.linear(F.gelu(F.linear(rows, first, first_bias)), second, second_bias)
-            for rows, first, first_bias, second, second_bias in zip(
-                rows_SD.split(sizes_E),
-                self.first_EHD.unbind(),
-                self.bias_EH.unbind(),
-                self.second_EDH.unbind(),
-                self.bias_ED.unbind(),
-                strict=True,
-            )
-        ]
+    def slices(self, rows_SD: Tensor, sizes_E: tuple[int, ...]) -> Tensor:
+        """Outputs (S, D) of each expert on its contiguous slice of the rows."""
+        second_EHD = self.second_EDH.mT
+        return networks(rows_SD, sizes_E, self.first_EHD, self.bias_EH, second_EHD, self.bias_ED)
 
-    def forward(self, x_TD: Tensor, gates_TK: Tensor, plan: DispatchPlan) -> Tensor:
+    @outside_graphs
+    def forward(self, x_TD: Tensor, record: RoutingRecord) -> Tensor:
         """Gated sum of the experts' outputs, (T, D)."""
-        return combine(self.slices(gather_tokens(x_TD, plan), plan.sizes_E), gates_TK, plan)
+        plan = plan_routing(record, x_TD)
+        rows_SD = self.slices(gather_tokens(x_TD, plan), plan.sizes_E)
+        return combine(rows_SD, record.gates_BNK.flatten(0, 1), plan)

@@ -47,7 +47,7 @@ class DenseLayer(nn.Module):
         ``context_BND`` and ``prior_NE`` are not used: nothing is chosen, so no expert can be closed.
         """
         x_TD = x_BND.flatten(0, 1)
-        (y_TD,) = self.network.slices(x_TD, (len(x_TD),))
+        y_TD = self.network.slices(x_TD, (len(x_TD),))
         y_BND = y_TD.to(x_BND.dtype).view_as(x_BND)
         if not return_routing:
             return y_BND

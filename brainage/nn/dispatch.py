@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from brainage.nn.routing import RoutingRecord
 
@@ -26,15 +27,27 @@ class DispatchPlan:
         cell_S: index ``token * E + expert`` of the pair in each row, T E for a row of padding.
         row_TK: the row of each pair, S for a slot that is not used.
         sizes_E: rows of each expert; they sum to S.
+        complete: whether every slot is used and no row is padding, so that no index points beyond the rows.
     """
 
     pair_S: Tensor
     cell_S: Tensor
     row_TK: Tensor
     sizes_E: tuple[int, ...]
+    complete: bool
+
+    @property
+    def token_S(self) -> Tensor:
+        """The token in each row, T for a row of padding."""
+        return self.pair_S // self.row_TK.shape[1]
 
 
-@torch.compiler.disable(reason="the sizes of the slices are data, which no graph can hold")
+outside_graphs = torch.compiler.disable(
+    reason="the sizes of the slices are data: a graph would have to drop or pad tokens to fix them"
+)
+"""What computes experts on slices stays out of ``torch.compile``."""
+
+
 def plan_dispatch(
     experts_TK: Tensor, used_TK: Tensor, num_experts: int, multiple_of: int = 1
 ) -> DispatchPlan:
@@ -51,7 +64,7 @@ def plan_dispatch(
     counts = experts.new_zeros(num_experts + 1).scatter_add(0, experts, torch.ones_like(experts))
     counts = counts[:num_experts]
     padded = (counts + multiple_of - 1) // multiple_of * multiple_of
-    sizes = padded.tolist()
+    sizes, used = torch.stack((padded, counts)).tolist()
     rows = sum(sizes)
 
     pair = experts.argsort(stable=True)
@@ -65,9 +78,8 @@ def plan_dispatch(
     # Row S collects the slots that are not used and is cut off.
     pair_S = unused.expand(rows + 1).scatter(0, row, pair)[:rows]
     cell_S = (pair_S // slots) * num_experts + torch.cat((experts, experts.new_zeros(1)))[pair_S]
-    return DispatchPlan(
-        pair_S, cell_S, torch.empty_like(row).scatter_(0, pair, row).view(tokens, slots), tuple(sizes)
-    )
+    row_TK = torch.empty_like(row).scatter_(0, pair, row).view(tokens, slots)
+    return DispatchPlan(pair_S, cell_S, row_TK, tuple(sizes), complete=sum(used) == tokens * slots == rows)
 
 
 def plan_routing(record: RoutingRecord, rows_TD: Tensor) -> DispatchPlan:
@@ -93,29 +105,67 @@ class _GatherRows(torch.autograd.Function):
     """``source[index]``, with the gradient gathered through the inverse index instead of scattered.
 
     An index equal to the number of rows reads a row of zeros. ``inverse_MC`` lists, for each of the M source
-    rows, the output rows made from it, padded with the number of output rows.
+    rows, the output rows made from it, padded with the number of output rows. ``within`` says that ``index``
+    and ``inverse_MC`` hold no such number beyond the rows.
     """
 
     @staticmethod
-    def forward(ctx: Any, source_MD: Tensor, index: Tensor, inverse_MC: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, source_MD: Tensor, index: Tensor, inverse_MC: Tensor, within: tuple[bool, bool]
+    ) -> Tensor:
         ctx.save_for_backward(inverse_MC)
-        return _with_zero_row(source_MD).index_select(0, index)
+        ctx.within = within[1]
+        return _padded(source_MD, within[0]).index_select(0, index)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (inverse_MC,) = ctx.saved_tensors
-        padded = _with_zero_row(gradients[0])
+        padded = _padded(gradients[0], ctx.within)
         first, *others = [padded.index_select(0, column) for column in inverse_MC.unbind(1)]
-        return sum(others, start=first), None, None
+        for other in others:
+            first += other
+        return first, None, None, None
 
 
-def _with_zero_row(rows: Tensor) -> Tensor:
-    return torch.cat((rows, rows.new_zeros(1, rows.shape[1])))
+class _Combine(torch.autograd.Function):
+    """Weighted sums over the rows of each token; the gradients of rows and gates share one gather."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows_SD: Tensor, gates_TK: Tensor, row_TK: Tensor, pair_S: Tensor, within: bool
+    ) -> Tensor:
+        ctx.save_for_backward(rows_SD, gates_TK, row_TK, pair_S)
+        ctx.within = within
+        padded = _padded(rows_SD, within)
+        dtype = torch.promote_types(rows_SD.dtype, gates_TK.dtype)
+        columns = zip(row_TK.unbind(1), gates_TK.to(dtype).unsqueeze(-1).unbind(1), strict=True)
+        row_T, gate_T1 = next(columns)
+        y_TD = padded.index_select(0, row_T).to(dtype).mul_(gate_T1)
+        for row_T, gate_T1 in columns:
+            y_TD.addcmul_(padded.index_select(0, row_T).to(dtype), gate_T1)
+        return y_TD
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        rows_SD, gates_TK, row_TK, pair_S = ctx.saved_tensors
+        gradient_SD = _padded(gradients[0], ctx.within).index_select(0, pair_S // row_TK.shape[1])
+        gate_S1 = _padded(gates_TK.reshape(-1, 1), ctx.within).index_select(0, pair_S)
+        into_gate_S1 = (gradient_SD * rows_SD).sum(dim=1, keepdim=True)
+        into_gate_TK = _padded(into_gate_S1, ctx.within).index_select(0, row_TK.flatten()).view_as(row_TK)
+        into_rows_SD = gradient_SD.mul_(gate_S1).to(rows_SD.dtype)
+        return into_rows_SD, into_gate_TK.to(gates_TK.dtype), None, None, None
+
+
+def _padded(rows: Tensor, within: bool) -> Tensor:
+    """The rows, and one of zeros after them unless no index points there."""
+    return rows if within else torch.cat((rows, rows.new_zeros(1, rows.shape[1])))
 
 
 def gather_tokens(tokens_TD: Tensor, plan: DispatchPlan) -> Tensor:
     """The tokens in the order of the plan, (S, D)."""
-    return _GatherRows.apply(tokens_TD, plan.pair_S // plan.row_TK.shape[1], plan.row_TK)
+    return _GatherRows.apply(tokens_TD, plan.token_S, plan.row_TK, (plan.complete, plan.complete))
 
 
 def gather_projections(projections_TER: Tensor, plan: DispatchPlan) -> Tensor:
@@ -124,16 +174,16 @@ def gather_projections(projections_TER: Tensor, plan: DispatchPlan) -> Tensor:
     rows = len(plan.cell_S)
     inverse = plan.cell_S.new_full((tokens * experts + 1,), rows)
     inverse = inverse.scatter(0, plan.cell_S, torch.arange(rows, device=inverse.device))[:-1]
-    return _GatherRows.apply(projections_TER.flatten(0, 1), plan.cell_S, inverse[:, None])
+    within = (plan.complete, plan.complete and rows == tokens * experts)
+    return _GatherRows.apply(projections_TER.flatten(0, 1), plan.cell_S, inverse[:, None], within)
 
 
-def combine(slices: list[Tensor], gates_TK: Tensor, plan: DispatchPlan) -> Tensor:
-    """Weighted sum over each token's experts, (T, D), from the experts' outputs on their slices.
+def combine(rows_SD: Tensor, gates_TK: Tensor, plan: DispatchPlan) -> Tensor:
+    """Weighted sum over each token's experts, (T, D), from the experts' outputs in the order of the plan.
 
     Args:
-        slices: outputs (n_e, D) of all experts in order, n_e as in ``plan.sizes_E``.
+        rows_SD: outputs of all experts.
         gates_TK: weights of the slots. A slot that is not used adds exactly 0, whatever other rows hold.
-        plan: the plan by which the slices were made.
+        plan: the plan by which the rows were made.
     """
-    outputs = _GatherRows.apply(torch.cat(slices), plan.row_TK.flatten(), plan.pair_S[:, None])
-    return (outputs.unflatten(0, gates_TK.shape) * gates_TK.unsqueeze(-1)).sum(dim=1)
+    return _Combine.apply(rows_SD, gates_TK, plan.row_TK, plan.pair_S, plan.complete)

@@ -9,15 +9,15 @@ default weights, so that an expert's output begins at the scale of a default den
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from brainage.nn.cayley import CayleyProduct, MatrixProduct
-from brainage.nn.dispatch import DispatchPlan, combine, gather_projections, gather_tokens
+from brainage.nn.dispatch import combine, gather_projections, gather_tokens, outside_graphs, plan_routing
+from brainage.nn.factored_slices import factored_networks
+from brainage.nn.routing import RoutingRecord
+from brainage.nn.slices import networks, slice_products
 from brainage.nn.stiefel import Orthogonalization, OrthonormalFrames, StiefelBasis, split_columns
 
 OWN_BLOCK_GAIN = 2.0
@@ -45,30 +45,16 @@ class HiddenFactors(nn.Module):
         self.second_spectrum_EC = nn.Parameter(torch.full((num_experts, columns), second))
         self.bias_EH = nn.Parameter(torch.empty(num_experts, hidden_dim).uniform_(-1, 1) / math.sqrt(dim))
 
-    def forward(self, coordinates_SC: Tensor, sizes_E: tuple[int, ...]) -> list[Tensor]:
-        """``diag(s2) V2^T gelu(U1 diag(s1) z + b1)`` for the contiguous slice of each expert."""
-        rows = sum(sizes_E) // len(sizes_E)
-        outputs = []
-        # Empty slices are computed too: they cost nothing and give their expert a gradient of exactly zero.
-        for z, first_spectrum, first, bias, second, second_spectrum in zip(
-            coordinates_SC.split(sizes_E),
-            self.first_spectrum_EC.unbind(),
-            self._products(self.first_left, rows),
-            self.bias_EH.unbind(),
-            self._products(self.second_right, rows),
-            self.second_spectrum_EC.unbind(),
-            strict=True,
-        ):
-            # Spectra scale the rows of data, which are fewer than those of the weights.
-            inner = [F.gelu(piece) for piece in first.expand(z * first_spectrum, bias)]
-            outputs.append(second.reduce(inner) * second_spectrum)
-        return outputs
-
-    def _products(self, frames: OrthonormalFrames, rows: int) -> Sequence[MatrixProduct | CayleyProduct]:
-        """Products with (H, C) of each expert, cheapest for about ``rows`` rows of data an expert."""
+    def forward(self, coordinates_SC: Tensor, sizes_E: tuple[int, ...], bias_EC: Tensor) -> Tensor:
+        """``diag(s2) V2^T gelu(U1 diag(s1) z + b1) + b`` (S, C) for the contiguous slice of each expert."""
+        spectra = (self.first_spectrum_EC, self.second_spectrum_EC)
+        if not self.transposed and self.first_left.factored(sum(sizes_E) // len(sizes_E)):
+            first, second = self.first_left.factors(), self.second_right.factors()
+            return factored_networks(coordinates_SC, sizes_E, first, self.bias_EH, second, bias_EC, spectra)
+        left, right = self.first_left(), self.second_right()
         if self.transposed:
-            return [MatrixProduct(frame_HC) for frame_HC in frames().mT.unbind()]
-        return frames.products(rows)
+            left, right = left.mT, right.mT
+        return networks(coordinates_SC, sizes_E, left, self.bias_EH, right, bias_EC, spectra)
 
 
 class SharedBasisExperts(nn.Module):
@@ -112,11 +98,12 @@ class SharedBasisExperts(nn.Module):
         context = context_TD @ basis[:, :routed]
         return z_TD, z_TD[:, :routed].unflatten(1, blocks), context.unflatten(1, blocks)
 
-    def forward(self, coordinates: Tensor, gates_TK: Tensor, plan: DispatchPlan) -> Tensor:
+    @outside_graphs
+    def forward(self, coordinates: Tensor, record: RoutingRecord) -> Tensor:
         """Gated sum of the experts' outputs, (T, D)."""
-        slices = self.hidden(gather_tokens(coordinates, plan), plan.sizes_E)
-        slices = [y + bias for y, bias in zip(slices, self.bias_ED.unbind(), strict=True)]
-        return combine(slices, gates_TK, plan) @ self.writing()[0].T
+        plan = plan_routing(record, coordinates)
+        rows_SD = self.hidden(gather_tokens(coordinates, plan), plan.sizes_E, self.bias_ED)
+        return combine(rows_SD, record.gates_BNK.flatten(0, 1), plan) @ self.writing()[0].T
 
 
 class LowRankExperts(nn.Module):
@@ -156,11 +143,11 @@ class LowRankExperts(nn.Module):
         z_TER = (x_TD @ flat_DC).unflatten(1, blocks)
         return z_TER, z_TER, (context_TD @ flat_DC).unflatten(1, blocks)
 
-    def forward(self, coordinates: Tensor, gates_TK: Tensor, plan: DispatchPlan) -> Tensor:
+    @outside_graphs
+    def forward(self, coordinates: Tensor, record: RoutingRecord) -> Tensor:
         """Gated sum of the experts' outputs, (T, D)."""
-        slices = self.hidden(gather_projections(coordinates, plan), plan.sizes_E)
-        outputs = [
-            F.linear(y, basis, bias)
-            for y, basis, bias in zip(slices, self.writing().unbind(), self.bias_ED.unbind(), strict=True)
-        ]
-        return combine(outputs, gates_TK, plan)
+        plan = plan_routing(record, coordinates)
+        rows_SR = gather_projections(coordinates, plan)
+        rows_SR = self.hidden(rows_SR, plan.sizes_E, torch.zeros_like(self.hidden.second_spectrum_EC))
+        rows_SD = slice_products(rows_SR, plan.sizes_E, self.writing(), self.bias_ED)
+        return combine(rows_SD, record.gates_BNK.flatten(0, 1), plan)

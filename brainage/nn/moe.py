@@ -7,7 +7,6 @@ from typing import Literal
 from torch import Tensor, nn
 
 from brainage.errors import ConfigError
-from brainage.nn.dispatch import plan_routing
 from brainage.nn.experts import LowRankExperts, SharedBasisExperts
 from brainage.nn.routers import Fallback, ThresholdTopK, aligned_energy_scores, eigenbasis_scores
 from brainage.nn.routing import RoutingRecord
@@ -122,7 +121,6 @@ class ERMoE(nn.Module):
         else:
             coordinates, scores_BNE = self.experts.coordinates(x_TD), self.router(x_BND)
         record = self.select(scores_BNE, prior_NE)
-        plan = plan_routing(record, coordinates)
-        y_TD = self.experts(coordinates, record.gates_BNK.flatten(0, 1), plan)
+        y_TD = self.experts(coordinates, record)
         y_BND = y_TD.to(x_BND.dtype).unflatten(0, (batch, tokens))
         return (y_BND, record) if return_routing else y_BND

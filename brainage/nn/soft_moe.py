@@ -86,8 +86,8 @@ class SoftMoE(nn.Module):
         written_BNEP = weighted.flatten(2).softmax(dim=2).view_as(weighted).masked_fill(closed, 0.0)
 
         rows_SD = torch.einsum("bnep,bnd->ebpd", read_BNEP, x_BND.to(read_BNEP.dtype)).flatten(0, 2)
-        outputs = torch.stack(self.experts.slices(rows_SD, (batch * slots,) * experts))
-        outputs_EBPD = outputs.unflatten(1, (batch, slots))
+        outputs_SD = self.experts.slices(rows_SD, (batch * slots,) * experts)
+        outputs_EBPD = outputs_SD.unflatten(0, (experts, batch, slots))
         y_BND = torch.einsum("bnep,ebpd->bnd", written_BNEP, outputs_EBPD.to(written_BNEP.dtype))
         y_BND = y_BND.to(x_BND.dtype)
         if not return_routing:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from brainage.errors import ConfigError
 from brainage.nn.dense_experts import DenseExperts
-from brainage.nn.dispatch import plan_routing
 from brainage.nn.routing import RoutingRecord
 from brainage.nn.softmax_routing import SoftmaxTopK, within_capacity
 
@@ -85,8 +84,6 @@ class SoftmaxMoE(nn.Module):
         record = replace(self.select(logits_BNE, prior_NE, noise_BNE), noise_std=sigma)
         if self.capacity_factor is not None:
             record = within_capacity(record, self.capacity_factor)
-        x_TD = x_BND.flatten(0, 1)
-        plan = plan_routing(record, x_TD)
-        y_TD = self.experts(x_TD, record.gates_BNK.flatten(0, 1), plan)
+        y_TD = self.experts(x_BND.flatten(0, 1), record)
         y_BND = y_TD.to(x_BND.dtype).view_as(x_BND)
         return (y_BND, record) if return_routing else y_BND

@@ -15,20 +15,13 @@ dict may be stored in half precision: a ``start`` that was rounded is made ortho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from brainage.errors import ConfigError
-from brainage.nn.cayley import (
-    CayleyProduct,
-    MatrixProduct,
-    cayley_factors,
-    cayley_frame,
-    inverse_cayley_frame,
-)
+from brainage.nn.cayley import cayley_frame, inverse_cayley_frame
 
 Orthogonalization = Literal["cayley", "qr", "none"]
 ORTHOGONALIZATIONS = ("cayley", "qr", "none")
@@ -127,18 +120,21 @@ class OrthonormalFrames(nn.Module):
             self._kept = key, self._frames()
         return self._kept[1]
 
-    def products(self, rows: int) -> Sequence[MatrixProduct | CayleyProduct]:
-        """Products with each of the frames, in the cheaper way for about ``rows`` rows of data each."""
+    def factored(self, rows: int) -> bool:
+        """Whether products with ``rows`` rows of data a frame are cheaper if no frame is written out.
+
+        In evaluation frames are kept, and cost nothing. Where the global setting makes float32 products
+        inexact, frames are computed in float64, which the products with their factors are not.
+        """
         inference = not self.training and not torch.is_grad_enabled()
-        small = self.weight_MDC.shape[2] < SMALLEST_FACTORED
-        if self.orthogonalization != "cayley" or inference or small or rows > self.weight_MDC.shape[1]:
-            return [MatrixProduct(frame) for frame in self().unbind()]
+        small = self.weight_MDC.shape[2] < SMALLEST_FACTORED or rows > self.weight_MDC.shape[1]
+        exact = self._exact_dtype() == torch.promote_types(self.weight_MDC.dtype, torch.float32)
+        return self.orthogonalization == "cayley" and exact and not inference and not small
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Parameters (M, D, C) and starts (M, C, C) of the Cayley map, in float32 or better."""
         dtype = torch.promote_types(self.weight_MDC.dtype, torch.float32)
-        weight, start = self.weight_MDC.to(dtype), self.start_MCC.to(dtype)
-        with torch.autocast(weight.device.type, enabled=False):
-            factors = cayley_factors(weight.to(self._exact_dtype()))
-        parts = [factor.to(dtype).unbind() for factor in (*factors, start)]
-        return [CayleyProduct(*part) for part in zip(*parts, strict=True)]
+        return self.weight_MDC.to(dtype), self.start_MCC.to(dtype)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode, and forget the frames that were kept."""

@@ -59,8 +59,8 @@ def test_every_pair_is_computed_once_by_its_expert(tokens, experts, data):
     # With identity experts, combining gives back each token times the sum of its used gates.
     x = torch.randn(tokens, 3, dtype=torch.float64)
     gates = torch.rand(tokens, slots, dtype=torch.float64) * used
-    slices = list(gather_tokens(x, plan).split(plan.sizes_E))
-    torch.testing.assert_close(combine(slices, gates, plan), x * gates.sum(1, keepdim=True))
+    rows = gather_tokens(x, plan)
+    torch.testing.assert_close(combine(rows, gates, plan), x * gates.sum(1, keepdim=True))
 
 
 @pytest.mark.parametrize("multiple", [1, 4])
@@ -71,7 +71,7 @@ def test_gradients_of_the_gathers(multiple):
     double = {"dtype": torch.float64, "requires_grad": True}
     assert torch.autograd.gradcheck(lambda x: gather_tokens(x, plan), torch.randn(9, 2, **double))
     assert torch.autograd.gradcheck(lambda z: gather_projections(z, plan), torch.randn(9, 4, 2, **double))
-    combined = lambda y, g: combine(list(y.split(plan.sizes_E)), g, plan)  # noqa: E731
+    combined = lambda y, g: combine(y, g, plan)  # noqa: E731
     inputs = (torch.randn(rows, 2, **double), torch.randn(9, 3, **double))
     assert torch.autograd.gradcheck(combined, inputs)
 
@@ -87,6 +87,6 @@ def test_projections_are_those_of_the_rows_expert():
 def test_nan_of_another_token_does_not_reach_an_unused_slot():
     plan = plan_dispatch(tensor([[0, 1], [1, 0]]), tensor([[True, False], [True, True]]), 2)
     outputs = gather_tokens(tensor([[1.0], [torch.nan]]), plan)
-    y = combine(list(outputs.split(plan.sizes_E)), tensor([[1.0, 0.0], [0.5, 0.5]]), plan)
+    y = combine(outputs, tensor([[1.0, 0.0], [0.5, 0.5]]), plan)
     assert y[0].item() == 1.0
     assert y[1].isnan()

@@ -175,20 +175,3 @@ def test_bad_configuration_names_the_field(field):
     with pytest.raises(ConfigError) as error:
         make_moe("soft", **sizes)
     assert error.value.field == field
-
-
-def test_dense_control_is_one_network_of_the_active_width():
-    layer, x = make_moe("dense", 13, 7, 11, top_k=3).double(), make_tokens(tokens=6)
-    assert layer.network.first_EHD.shape == (1, 33, 13)
-    y, record = layer(x, return_routing=True)
-    expected = torch.stack([expert_output(layer.network, 0, token) for token in x[0]])[None]
-    torch.testing.assert_close(y, expected)
-    assert expert_load(record).tolist() == [6]
-    assert not record.fallback_BN.any()
-
-
-@pytest.mark.parametrize(("changes", "field"), [({"top_k": 8}, "top_k"), ({"hidden_dim": 0}, "hidden_dim")])
-def test_bad_configuration_of_the_control_names_the_field(changes, field):
-    with pytest.raises(ConfigError) as error:
-        make_moe("dense", **{"dim": 13, "num_experts": 7, "hidden_dim": 11, **changes})
-    assert error.value.field == field
