@@ -56,7 +56,7 @@ V_MOE_WEIGHT = 0.01
 """Weight of V-MoE's balancing loss in its paper (arXiv 2106.05974, A.2)."""
 
 CONTESTANTS = (
-    ermoe("ermoe"),
+    ermoe("ermoe", scores="eigenbasis"),
     ermoe("ermoe, aligned energy", scores="aligned_energy"),
     Contestant("vmoe", {"router": "vmoe"}),
     Contestant("vmoe balanced", {"router": "vmoe"}, balancing=V_MOE_WEIGHT),
@@ -65,7 +65,7 @@ CONTESTANTS = (
     Contestant("cosine", {"router": "cosine"}),
     Contestant("soft", {"router": "soft"}),
     ermoe("ermoe, learned scores", scores="learned"),
-    ermoe("ermoe, not orthogonal", orthogonalization="none"),
+    ermoe("ermoe, not orthogonal", scores="eigenbasis", orthogonalization="none"),
 )
 """What both benchmarks compare, in the order in which they run."""
 

@@ -59,12 +59,12 @@ SETTINGS: dict[str, Any] = {
     "lr": 3e-3,
 }
 
-ENERGY = {"scores": "aligned_energy"}
+COSINE, ENERGY = {"scores": "eigenbasis"}, {"scores": "aligned_energy"}
 EXTRA = (
-    ermoe("ermoe, joint", coupling="joint"),
-    ermoe("ermoe, independent", coupling="independent"),
-    ermoe("ermoe, balanced", balancing=0.01),
-    ermoe("ermoe, image mean as context", context="image_mean"),
+    ermoe("ermoe, joint", coupling="joint", **COSINE),
+    ermoe("ermoe, independent", coupling="independent", **COSINE),
+    ermoe("ermoe, balanced", balancing=0.01, **COSINE),
+    ermoe("ermoe, image mean as context", context="image_mean", **COSINE),
     ermoe("ermoe, aligned energy, joint", coupling="joint", **ENERGY),
     ermoe("ermoe, aligned energy, independent", coupling="independent", **ENERGY),
     ermoe("ermoe, aligned energy, image mean as context", context="image_mean", **ENERGY),

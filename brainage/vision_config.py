@@ -46,7 +46,7 @@ class ImageModelRecipe(Recipe):
     threshold: float = Field(default=0.0, ge=-1, lt=1)
     coupling: Literal["shared", "joint", "independent"] = "shared"
     orthogonalization: Literal["cayley", "qr", "none"] = "cayley"
-    scores: Literal["eigenbasis", "aligned_energy", "learned"] = "eigenbasis"
+    scores: Literal["eigenbasis", "aligned_energy", "learned"] = "aligned_energy"
     fallback: Literal["best", "skip"] = "best"
     balancing: float = Field(default=0.0, ge=0)
     context: Literal["attention_mean", "attention_output"] = "attention_mean"

@@ -88,6 +88,8 @@ def routing_stats(
         texts = ["-" if layer.get(name) is None else f"{layer[name]:.3g}" for name in columns]
         shown.add_row(str(layer["block"]), *texts)
     console = Console(highlight=False)
+    # Into a pipe or a log rich would fit the table to 80 columns and cut every number short.
+    console.width = max(console.width, 110)
     console.print(shown)
     if content["stability"]:
         last = content["stability"][-1]

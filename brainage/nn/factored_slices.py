@@ -120,7 +120,7 @@ class _FactoredNetworks(torch.autograd.Function):
                 into_bias_EH[e, :columns] = into_upper_nC.sum(0)
                 into_bias_EH[e, columns:] = into_lower_nx.sum(0)
                 into_w_nC = into_upper_nC - into_lower_nx @ first_EHC[e, columns:].to(low)
-                product_into(into_first_EHC[e, columns:], into_lower_nx.T, twice_w_nC.to(low).neg_())
+                product_into(into_first_EHC[e, columns:], into_lower_nx.T, -twice_w_nC.to(low))
                 solved_nC = into_w_nC @ first_inverse_ECC[e]
                 torch.mm(solved_nC.T, twice_w_nC, out=first_half_ECC[e])
                 into_scaled_nC = (solved_nC - into_upper_nC).to(low) @ start_ECC[e].to(low)

@@ -22,8 +22,9 @@ SCORES = ("eigenbasis", "aligned_energy", "learned")
 class ERMoE(nn.Module):
     """Eigen-Reparameterized Mixture of Experts (arXiv 2511.10971), in place of a feed-forward sublayer.
 
-    A token x with context c goes to the experts whose basis aligns the two, ``cos(V_e^T x, V_e^T c)``. There
-    is no router weight besides the experts' own bases, and no balancing loss.
+    A token x with context c goes to the experts in whose basis the two align: by each expert's share in their
+    alignment, or by the cosine ``cos(V_e^T x, V_e^T c)`` of the paper. There is no router weight besides the
+    experts' own bases, and no balancing loss.
 
     Args:
         dim: width D.
@@ -36,11 +37,12 @@ class ERMoE(nn.Module):
             ``"joint"`` (experts that see only their own block) or ``"independent"`` (separate bases).
         orthogonalization: ``"cayley"``, ``"qr"``, or the ablation ``"none"``, whose U and V are free.
         fallback: for tokens without an eligible expert, ``"best"`` expert alone or ``"skip"``.
-        scores: ``"eigenbasis"``, the paper's; ``"aligned_energy"``, which also weighs how much of the token
-            lies in a basis (:func:`~brainage.nn.routers.aligned_energy_scores`); or the ablation
-            ``"learned"``: the same experts, chosen by learned linear logits, softmax and top-k with gates
-            that sum to 1 (for ``top_k = 1`` the probability itself, or the logits would not learn). Then
-            context, threshold and fallback have no part.
+        scores: ``"aligned_energy"``, which weighs how much of token and context lies in a basis
+            (:func:`~brainage.nn.routers.aligned_energy_scores`); ``"eigenbasis"``, the paper's cosine, which
+            is blind to that (docs/routers.md); or the ablation ``"learned"``: the same experts, chosen by
+            learned linear logits, softmax and top-k with gates that sum to 1 (for ``top_k = 1`` the
+            probability itself, or the logits would not learn). Then context, threshold and fallback have no
+            part.
 
     Raises:
         ConfigError: naming field, value and rule.
@@ -57,7 +59,7 @@ class ERMoE(nn.Module):
         coupling: Coupling = "shared",
         orthogonalization: Orthogonalization = "cayley",
         fallback: Fallback = "best",
-        scores: Scores = "eigenbasis",
+        scores: Scores = "aligned_energy",
     ) -> None:
         super().__init__()
         if coupling not in COUPLINGS:

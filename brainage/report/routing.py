@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from brainage.files import replacing
 
@@ -103,18 +104,19 @@ def _draw_stability(axes: Axes, stability: Sequence[Mapping[str, Any]], blocks: 
             transform=axes.transAxes,
         )
         return
-    epochs = [point["epoch"] for point in stability]
     for index, block in enumerate(blocks):
         colour = _LINES[index % len(_LINES)]
-        for name, style, text in (
-            ("to_previous", "o-", "saved epoch before"),
-            ("to_last", "s--", "last epoch"),
+        for name, at, style, text in (
+            ("to_previous", "epoch", "o-", "saved epoch before"),
+            ("previous_to_last", "previous", "s--", "last epoch"),
         ):
+            epochs = [point[at] for point in stability]
             same = [point[name][index]["same_first"] for point in stability]
             axes.plot(
                 epochs, same, style, color=colour, markersize=4, linewidth=1.4, label=f"block {block}, {text}"
             )
     axes.set_ylim(0, 1.03)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch", fontsize=9)
     axes.set_ylabel("tokens with the same first expert as in the ...", fontsize=9)
     axes.tick_params(labelsize=8)

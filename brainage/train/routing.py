@@ -66,11 +66,11 @@ def read_snapshots(folder: Path) -> list[tuple[int, list[Tensor]]]:
 
 
 def stability_curve(snapshots: Sequence[tuple[int, list[Tensor]]]) -> list[dict[str, Any]]:
-    """Of every saved epoch after the first: its routing beside the one before, and beside the last.
+    """Every two neighbouring saved epochs compared, and the earlier of them with the last one.
 
     Returns:
-        ``epoch``, ``previous`` (epoch), and for each layer in order ``to_previous`` and ``to_last``, as
-        :func:`~brainage.nn.routing_stats.routing_stability`.
+        ``epoch``, ``previous`` (epoch), and for each layer in order ``to_previous`` (the two) and
+        ``previous_to_last``, as :func:`~brainage.nn.routing_stats.routing_stability`.
     """
     curve = []
     for (previous, before), (epoch, now) in pairwise(snapshots):
@@ -80,7 +80,7 @@ def stability_curve(snapshots: Sequence[tuple[int, list[Tensor]]]) -> list[dict[
                 "epoch": epoch,
                 "previous": previous,
                 "to_previous": [routing_stability(a, b) for a, b in zip(before, now, strict=True)],
-                "to_last": [routing_stability(a, b) for a, b in zip(now, last, strict=True)],
+                "previous_to_last": [routing_stability(a, b) for a, b in zip(before, last, strict=True)],
             }
         )
     return curve

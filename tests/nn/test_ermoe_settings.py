@@ -10,11 +10,15 @@ from brainage.nn import ERMoE
 from brainage.nn.stiefel import qr_frame
 
 
-def test_joint_layer_by_hand(reference):
-    # D = 3, E = 2, R = H = 1. V_0 = e0, V_1 = e1. x = (1, 2, 0), c = (1, -1, 0), so a = (1, -1) and only
-    # expert 0 is eligible. h = gelu(1 * 3 * 1 + 0.5) = gelu(3.5), y = e2 * 2 * gelu(3.5) + (0.1, 0, 0),
-    # gelu(3.5) = 3.5 Phi(3.5) = 3.5 * 0.99976737 = 3.49918580.
-    layer = reference.make_layer("joint", dim=3, experts=2, rank=1, hidden=1)
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [("eigenbasis", [1.0, -1.0]), ("aligned_energy", [1 / 10**0.5, -2 / 10**0.5])],
+)
+def test_joint_layer_by_hand(reference, scores, expected):
+    # D = 3, E = 2, R = H = 1. V_0 = e0, V_1 = e1. x = (1, 2, 0), c = (1, -1, 0), so the cosines are (1, -1),
+    # the shares (1, -2) / (sqrt(5) sqrt(2)), and only expert 0 is eligible. h = gelu(1 * 3 * 1 + 0.5)
+    # = gelu(3.5) = 3.5 Phi(3.5) = 3.5 * 0.99976737 = 3.49918580, y = e2 * 2 * h + (0.1, 0, 0).
+    layer = reference.make_layer("joint", dim=3, experts=2, rank=1, hidden=1, scores=scores)
     layer.experts.reading.load_bases(torch.eye(3)[:2].unsqueeze(-1))
     layer.experts.hidden.first_left.load_frames(torch.ones(2, 1, 1))
     layer.experts.hidden.second_right.load_frames(torch.ones(2, 1, 1))
@@ -26,7 +30,7 @@ def test_joint_layer_by_hand(reference):
         layer.experts.bias_ED.copy_(torch.tensor([0.1, 0.0, 0.0]).expand(2, 3))
     x = torch.tensor([[[1.0, 2.0, 0.0]]], dtype=torch.float64)
     y, record = layer(x, torch.tensor([[[1.0, -1.0, 0.0]]], dtype=torch.float64), return_routing=True)
-    assert record.scores_BNE.tolist() == [[pytest.approx([1.0, -1.0])]]
+    assert record.scores_BNE.tolist() == [[pytest.approx(expected)]]
     assert y[0, 0].tolist() == pytest.approx([0.1, 0.0, 6.9983716], abs=1e-6)
 
 

@@ -25,7 +25,7 @@ def content(layers: int, experts: int, overlap: bool, epochs: int) -> dict[str, 
         "inputs": {"number": 4, "source": "simulated brains", "simulated": True},
         "layers": [layer | {"block": block} for block in range(layers)],
         "stability": [
-            {"epoch": epoch, "previous": epoch - 1, "to_previous": same, "to_last": same}
+            {"epoch": epoch, "previous": epoch - 1, "to_previous": same, "previous_to_last": same}
             for epoch in range(2, epochs + 1)
         ],
     }

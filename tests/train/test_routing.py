@@ -50,7 +50,14 @@ def test_snapshots_come_back_in_order_without_unused_slots(tmp_path: Path) -> No
         {"same_first": 0.5, "jaccard": 0.75},
         {"same_first": 0.5, "jaccard": 1.0},
     ]
-    assert point["to_last"] == [{"same_first": 1.0, "jaccard": 1.0}] * 2
+    assert point["previous_to_last"] == point["to_previous"]
+
+
+def test_each_earlier_epoch_is_compared_with_the_last() -> None:
+    chosen = [torch.tensor([[[expert]]]) for expert in (0, 1, 0)]
+    curve = stability_curve([(epoch, [layer]) for epoch, layer in enumerate(chosen)])
+    assert [point["to_previous"][0]["same_first"] for point in curve] == [0.0, 0.0]
+    assert [point["previous_to_last"][0]["same_first"] for point in curve] == [1.0, 0.0]
 
 
 def test_one_snapshot_makes_no_curve(tmp_path: Path) -> None:
