@@ -32,9 +32,10 @@ def networks(
     """Outputs (S, C) of each expert on its slice; spectra of None are ones."""
     low = product_dtype(rows_SC, first_EHC)
     with torch.autocast(rows_SC.device.type, enabled=False):
-        weights = (first_EHC.to(low), bias_EH.to(low), second_EHC.to(low), second_bias_EC)
+        first, bias, second = first_EHC.to(low), bias_EH.to(low), second_EHC.to(low)
+        first_spectrum, second_spectrum = (None, None) if spectra_EC is None else spectra_EC
         run = _Networks.apply if torch.is_grad_enabled() else _run_networks
-        return run(rows_SC, *weights, *(spectra_EC or (None, None)), sizes_E)
+        return run(rows_SC, first, bias, second, second_bias_EC, first_spectrum, second_spectrum, sizes_E)
 
 
 def slice_products(rows_SC: Tensor, sizes_E: tuple[int, ...], matrix_EDC: Tensor, bias_ED: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ class _Networks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         kept: list[Tensor] = []
-        y_SC = _run_networks(*arguments, kept)
+        y_SC = _run_networks(*arguments, kept=kept)
         rows_SC, first_EHC, _, second_EHC, second_bias_EC, *spectra, ctx.sizes_E = arguments
         ctx.save_for_backward(rows_SC, first_EHC, second_EHC, second_bias_EC, *spectra, *kept)
         return y_SC
