@@ -94,11 +94,23 @@ def _run_networks(
 
 class _Networks(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Tensor:
+    def forward(
+        ctx: Any,
+        rows_SC: Tensor,
+        first_EHC: Tensor,
+        bias_EH: Tensor,
+        second_EHC: Tensor,
+        second_bias_EC: Tensor,
+        first_spectrum_EC: Tensor | None,
+        second_spectrum_EC: Tensor | None,
+        sizes_E: tuple[int, ...],
+    ) -> Tensor:
         kept: list[Tensor] = []
-        y_SC = _run_networks(*arguments, kept=kept)
-        rows_SC, first_EHC, _, second_EHC, second_bias_EC, *spectra, ctx.sizes_E = arguments
+        weights = (first_EHC, bias_EH, second_EHC, second_bias_EC)
+        y_SC = _run_networks(rows_SC, *weights, first_spectrum_EC, second_spectrum_EC, sizes_E, kept)
+        spectra = (first_spectrum_EC, second_spectrum_EC)
         ctx.save_for_backward(rows_SC, first_EHC, second_EHC, second_bias_EC, *spectra, *kept)
+        ctx.sizes_E = sizes_E
         return y_SC
 
     @staticmethod
