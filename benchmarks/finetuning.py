@@ -6,17 +6,20 @@
 ``--run`` is what ``brainage train`` left. Every fold's model is put before the fold that it never saw, whose
 scans a SIMULATED other scanner has changed: tissue contrast is bent, the image blurred (``--change``). N of
 them adapt the model, the others measure it; draws of N are repeated. The change is made by a formula, so the
-figures show what adaptation can do, not how real scanners differ.
+figures show what adaptation can do, not how real scanners differ. Folds in the JSON are kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -34,6 +37,7 @@ from brainage.train.finetune import FEWEST, METHODS, Features, choose, features,
 from brainage.train.layout import lay_out
 
 COUNTS = (3, 5, 10, 20, 30)
+NAMES = ("none", "shift", "line", "head", "auto")
 
 
 def contrast(volume: np.ndarray) -> np.ndarray:
@@ -55,8 +59,8 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, required=True)
     parser.add_argument("--pre", type=Path, required=True)
     parser.add_argument("--change", choices=[*CHANGES], default="contrast and blur")
-    parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--figure", type=Path, default=None)
     options = parser.parse_args()
     recipe = load_recipe(options.recipe, BrainAgeRecipe)
@@ -68,49 +72,69 @@ def main() -> None:
         recipe.train.folds,
         recipe.train.seed,
     )
-    names = ("none", "shift", "line", "head", "auto")
-    errors: dict[str, dict[int, list[float]]] = {name: {count: [] for count in COUNTS} for name in names}
-    untouched, taken = [], {count: dict.fromkeys(METHODS, 0) for count in COUNTS}
+    before: dict[str, Any] = json.loads(options.json.read_text()) if options.json.is_file() else {}
+    description = f"scanner change simulated: {options.change}"
+    by_fold = before.get("by_fold", {}) if before.get("synthetic") == description else {}
     for fold in range(recipe.train.folds):
+        if str(fold) in by_fold:
+            continue
         model = fold_model(options.run / f"fold-{fold}", recipe, layout)
         held_out = [scan for scan, of in zip(scans, folds, strict=True) if of == fold]
-        as_it_is = features(model, held_out)
-        untouched += np.abs(as_it_is.predicted_N - as_it_is.age_N).tolist()
         known = features(model, [changed_scan(scan, options.change) for scan in held_out])
-        rng = np.random.default_rng(fold)
-        for count in COUNTS:
-            for _ in range(options.draws):
-                order = rng.permutation(len(held_out))
-                few, rest = known.only(order[:count]), known.only(order[count:])
-                for name in names:
-                    method = choose(few)[0] if name == "auto" else name
-                    if count < FEWEST.get(method, 0):
-                        continue
-                    if name == "auto":
-                        taken[count][method] += 1
-                    errors[name][count].append(error(method, few, rest))
+        by_fold[str(fold)] = learning_curve(known, options.draws, fold)
+        write_json(options.json, {"synthetic": description, "by_fold": by_fold})
+    untouched = pd.read_csv(options.run / "cv_predictions.csv")
     result: dict[str, Any] = {
-        "synthetic": f"scanner change simulated: {options.change}",
-        "folds": recipe.train.folds,
+        "synthetic": description,
         "draws_a_fold": options.draws,
-        "mae_without_change": float(np.mean(untouched)),
+        "mae_without_change": float((untouched["ermoe_ba"] - untouched["age"]).abs().mean()),
         "mae": {
-            name: {str(count): summary(values) for count, values in counts.items() if values}
-            for name, counts in errors.items()
+            name: {
+                str(count): summary(
+                    [mae for found in by_fold.values() for mae in found["mae"][name][str(count)]]
+                )
+                for count in COUNTS
+                if by_fold["0"]["mae"][name][str(count)]
+            }
+            for name in NAMES
         },
-        "auto_took": {str(count): found for count, found in taken.items()},
+        "auto_took": {
+            str(count): {
+                method: sum(found["auto_took"][str(count)].get(method, 0) for found in by_fold.values())
+                for method in METHODS
+            }
+            for count in COUNTS
+        },
+        "by_fold": by_fold,
     }
     table = Table("method", *(f"{count} subjects" for count in COUNTS), title=result["synthetic"])
-    for name in names:
+    for name in NAMES:
         found = result["mae"][name]
         table.add_row(name, *(f"{found[str(n)]['mean']:.2f}" if str(n) in found else "-" for n in COUNTS))
     console = Console(width=120)
     console.print(table)
-    console.print("MAE without the change:", round(result["mae_without_change"], 2), "auto took", taken)
-    if options.json:
-        write_json(options.json, result)
+    console.print("MAE without the change:", round(result["mae_without_change"], 2), result["auto_took"])
+    write_json(options.json, result)
     if options.figure:
         draw(result, options.figure)
+
+
+def learning_curve(known: Features, draws: int, seed: int) -> dict[str, Any]:
+    """MAE of every method and number of subjects, by draw, and what ``auto`` took."""
+    mae: dict[str, dict[str, list[float]]] = {name: {str(count): [] for count in COUNTS} for name in NAMES}
+    taken: dict[str, Counter[str]] = {str(count): Counter() for count in COUNTS}
+    rng = np.random.default_rng(seed)
+    for count in COUNTS:
+        for _ in range(draws):
+            order = rng.permutation(len(known.age_N))
+            few, rest = known.only(order[:count]), known.only(order[count:])
+            for name in NAMES:
+                method = choose(few)[0] if name == "auto" else name
+                if name == "auto":
+                    taken[str(count)][method] += 1
+                if count >= FEWEST.get(method, 0):
+                    mae[name][str(count)].append(error(method, few, rest))
+    return {"mae": mae, "auto_took": {count: dict(found) for count, found in taken.items()}}
 
 
 def fold_model(folder: Path, recipe: BrainAgeRecipe, layout: TokenLayout) -> BrainAgeModel:
