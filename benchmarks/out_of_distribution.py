@@ -28,6 +28,7 @@ from rich.table import Table
 from scipy import ndimage
 
 from brainage.data.cohort import scan_of
+from brainage.data.participants import read_participants
 from brainage.data.splits import age_stratified_folds
 from brainage.files import write_json
 from brainage.models.weights import TrainedModel, load_trained
@@ -110,7 +111,10 @@ def main() -> None:
 
 def false_alarms(trained: TrainedModel, pre: Path, folds: int = 5) -> dict[str, Any]:
     """Share of training scans beyond the limit of the other folds, and of those that QC warns of."""
+    people = read_participants(pre / "participants.tsv")
+    ill = set(people.loc[people["cdr"] > 0, "participant_id"]) if "cdr" in people else set()
     scans = [read_preprocessed(path) for path in find_preprocessed(pre)]
+    scans = [scan for scan in scans if scan.participant_id not in ill]
     model = trained.model
     histograms = []
     with torch.no_grad():
