@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -35,18 +36,29 @@ class SelfAttention(nn.Module):
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind()
         return query, key, value
 
-    def forward(self, x_BND: Tensor) -> Tensor:
-        """Attention output (B, N, D), through the fused kernel, without an attention matrix in memory."""
-        attended = F.scaled_dot_product_attention(*self._heads(x_BND))
+    def forward(self, x_BND: Tensor, present_BN: Tensor | None = None) -> Tensor:
+        """Attention output (B, N, D), through the fused kernel, without an attention matrix in memory.
+
+        Args:
+            x_BND: tokens.
+            present_BN: False for tokens that no other may read, such as padding; each sequence needs one True.
+        """
+        mask_B11N = None if present_BN is None else present_BN[:, None, None]
+        attended = F.scaled_dot_product_attention(*self._heads(x_BND), attn_mask=mask_B11N)
         return self.output(attended.transpose(1, 2).flatten(2))
 
-    def with_mean_attention(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
+    def with_mean_attention(
+        self, x_BND: Tensor, present_BN: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The same output, and the attention averaged over heads (B, N, N), whose rows sum to 1.
 
         The explicit matrix serves both, so attention is computed once here too.
         """
         query, key, value = self._heads(x_BND)
-        weights = (query / math.sqrt(query.shape[-1]) @ key.mT).softmax(dim=-1)
+        logits = query / math.sqrt(query.shape[-1]) @ key.mT
+        if present_BN is not None:
+            logits = logits.masked_fill(~present_BN[:, None, None], -torch.inf)
+        weights = logits.softmax(dim=-1)
         attended = weights @ value
         # Divided after the sum: the gradient of mean() would divide every head's matrix.
         return self.output(attended.transpose(1, 2).flatten(2)), weights.sum(dim=1) / self.num_heads

@@ -51,6 +51,7 @@ class Block(nn.Module):
             sublayer's output, which needs no explicit attention matrix.
         drop_path: rate of stochastic depth on both residual branches.
         dropout: dropout rate on the outputs of both sublayers.
+        norm_eps: added to the variance in the layer norms.
     """
 
     def __init__(
@@ -61,27 +62,30 @@ class Block(nn.Module):
         context: Context = "attention_mean",
         drop_path: float = 0.0,
         dropout: float = 0.0,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         if context not in CONTEXTS:
             raise ConfigError("context", context, f"must be one of {CONTEXTS}")
         self.context = context
-        self.norm_attention = nn.LayerNorm(dim)
+        self.norm_attention = nn.LayerNorm(dim, norm_eps)
         self.attention = SelfAttention(dim, num_heads)
-        self.norm_feed_forward = nn.LayerNorm(dim)
+        self.norm_feed_forward = nn.LayerNorm(dim, norm_eps)
         self.feed_forward = feed_forward
         self.regularise = nn.Sequential(nn.Dropout(dropout), DropPath(drop_path))
 
-    def forward(self, x_BND: Tensor, prior_NE: Tensor | None = None) -> tuple[Tensor, RoutingRecord | None]:
+    def forward(
+        self, x_BND: Tensor, prior_NE: Tensor | None = None, present_BN: Tensor | None = None
+    ) -> tuple[Tensor, RoutingRecord | None]:
         """The transformed tokens, and the routing record of a mixture (None in a dense block)."""
         feed_forward = self.feed_forward
         mean_attention_BNN = None
         normed_BND = self.norm_attention(x_BND)
         compared = not isinstance(feed_forward, FeedForward) and feed_forward.uses_context
         if compared and self.context == "attention_mean":
-            attended_BND, mean_attention_BNN = self.attention.with_mean_attention(normed_BND)
+            attended_BND, mean_attention_BNN = self.attention.with_mean_attention(normed_BND, present_BN)
         else:
-            attended_BND = self.attention(normed_BND)
+            attended_BND = self.attention(normed_BND, present_BN)
         x_BND = x_BND + self.regularise(attended_BND)
 
         normed_BND = self.norm_feed_forward(x_BND)
@@ -107,6 +111,7 @@ class VisionTransformer(nn.Module):
         context: see :class:`Block`.
         drop_path: stochastic depth of the last block; it grows linearly from 0 at the first.
         dropout: dropout on the sum of tokens and positions, and on the sublayers' outputs.
+        norm_eps: added to the variance in every layer norm.
 
     Raises:
         ConfigError: naming field, value and rule.
@@ -124,6 +129,7 @@ class VisionTransformer(nn.Module):
         context: Context = "attention_mean",
         drop_path: float = 0.0,
         dropout: float = 0.0,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         if any(not 0 <= index < depth for index in moe_blocks):
@@ -146,13 +152,18 @@ class VisionTransformer(nn.Module):
                 context,
                 drop_path * index / max(depth - 1, 1),
                 dropout,
+                norm_eps,
             )
             for index in range(depth)
         )
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim, norm_eps)
 
     def forward(
-        self, tokens_BND: Tensor, prior_NE: Tensor | None = None, return_routing: bool = False
+        self,
+        tokens_BND: Tensor,
+        prior_NE: Tensor | None = None,
+        return_routing: bool = False,
+        present_BN: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, list[RoutingRecord]]:
         """Encode tokens.
 
@@ -160,6 +171,8 @@ class VisionTransformer(nn.Module):
             tokens_BND: token embeddings, N as given at construction.
             prior_NE: prior of tokens on experts, handed to every mixture (see :class:`MoELayer`).
             return_routing: also return the routing records.
+            present_BN: False for padding, which no other token reads. A prior (B, N, E) of 0 also keeps it
+                from the experts; what is returned at its place means nothing.
 
         Returns:
             Tokens (B, N, D) after the final norm; or these and one record for each MoE block, in order.
@@ -173,7 +186,7 @@ class VisionTransformer(nn.Module):
         x_BND = self.dropout(tokens_BND + self.position_ND)
         records = []
         for block in self.blocks:
-            x_BND, record = block(x_BND, prior_NE)
+            x_BND, record = block(x_BND, prior_NE, present_BN)
             if record is not None:
                 records.append(record)
         tokens = self.norm(x_BND)

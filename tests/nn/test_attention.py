@@ -31,6 +31,18 @@ def test_equals_the_multi_head_attention_of_torch():
     torch.testing.assert_close(weights, expected_weights)
 
 
+def test_padding_is_read_by_no_token():
+    attention = SelfAttention(12, 3).double()
+    x = torch.randn(2, 7, 12, dtype=torch.float64)
+    present = torch.ones(2, 7, dtype=torch.bool)
+    present[1, 4:] = False
+    output, weights = attention.with_mean_attention(x, present)
+    torch.testing.assert_close(output, attention(x, present))
+    assert not weights[1, :, 4:].any()
+    torch.testing.assert_close(output[:1], attention(x[:1]))
+    torch.testing.assert_close(output[1:, :4], attention(x[1:, :4]))
+
+
 def test_heads_must_divide_the_width():
     with pytest.raises(ConfigError, match="num_heads"):
         SelfAttention(12, 5)

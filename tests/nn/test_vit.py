@@ -122,3 +122,17 @@ def test_bad_configuration_names_the_field(settings, field):
 def test_tokens_of_another_shape_are_refused():
     with pytest.raises(ConfigError, match="tokens_BND"):
         make_model()(torch.randn(2, 8, 12, dtype=torch.float64))
+
+
+def test_padding_changes_nothing_for_the_tokens_before_it():
+    moe = {"num_experts": 3, "rank": 2, "top_k": 2}
+    model = VisionTransformer(6, 8, 2, 2, 12, (1,), moe).double().eval()
+    tokens = torch.randn(2, 6, 8, dtype=torch.float64)
+    present = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    prior = present.double().unsqueeze(-1).expand(-1, -1, 3)
+    padded, records = model(tokens, prior, return_routing=True, present_BN=present)
+    changed = tokens.clone()
+    changed[1, 4:] = 7
+    again = model(changed, prior, present_BN=present)
+    torch.testing.assert_close(padded[present], again[present], atol=1e-12, rtol=0)
+    assert not records[0].used_BNK[1, 4:].any()
