@@ -1,21 +1,19 @@
-"""The YAML recipes of image classification."""
+"""The YAML recipes of image classification, and of the transformers of the whole 2-D track."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from brainage.config import Recipe, TrainRecipe
 
 
-class ImageModelRecipe(Recipe):
-    """A vision transformer that classifies images.
+class TransformerRecipe(Recipe):
+    """A transformer with mixtures of experts, whatever its tokens are.
 
     Attributes:
-        image_size, patch: edges of the square input and of a token, pixels.
         dim, depth, num_heads, hidden_dim: of the transformer.
-        pooling: the head reads the mean of all tokens, or a learned class token put before them.
         moe_blocks: indices of the blocks whose feed-forward layer is a mixture.
         num_experts, expert_hidden_dim: experts of a mixture and their width, that of the dense blocks by
             default.
@@ -27,16 +25,13 @@ class ImageModelRecipe(Recipe):
         balancing: weight of the balancing loss in training, averaged over the mixture blocks; 0 for none.
         context: what a token is compared with, see ``VisionTransformer``.
         dropout, drop_path: regularisation.
-        mean, std: of the channels red, green and blue, in [0, 1]; images are normalised by them.
+        norm_eps: added to the variance in layer norms; published checkpoints were trained with 1e-6 or 1e-12.
     """
 
-    image_size: int = Field(default=64, ge=4)
-    patch: int = Field(default=8, ge=1)
     dim: int = Field(default=128, ge=8)
     depth: int = Field(default=4, ge=1)
     num_heads: int = Field(default=4, ge=1)
     hidden_dim: int = Field(default=256, ge=8)
-    pooling: Literal["mean", "cls"] = "mean"
     moe_blocks: tuple[int, ...] = (2, 3)
     num_experts: int = Field(default=8, ge=1)
     expert_hidden_dim: int | None = Field(default=None, ge=1)
@@ -52,19 +47,38 @@ class ImageModelRecipe(Recipe):
     context: Literal["attention_mean", "attention_output"] = "attention_mean"
     dropout: float = Field(default=0.0, ge=0, lt=1)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    norm_eps: float = Field(default=1e-5, gt=0)
 
     @model_validator(mode="after")
-    def _fits(self) -> ImageModelRecipe:
-        if self.image_size % self.patch:
-            raise ValueError(f"patch ({self.patch}) must divide image_size ({self.image_size})")
+    def _transformer_fits(self) -> Self:
         if self.dim % self.num_heads:
             raise ValueError(f"dim ({self.dim}) must be a multiple of num_heads ({self.num_heads})")
         if any(not 0 <= block < self.depth for block in self.moe_blocks):
             raise ValueError(f"moe_blocks must lie between 0 and depth - 1 ({self.depth - 1})")
         if self.balancing and self.router in ("soft", "dense"):
             raise ValueError(f"balancing must be 0 for the router {self.router}, which chooses no experts")
+        return self
+
+
+class ImageModelRecipe(TransformerRecipe):
+    """A vision transformer that reads images.
+
+    Attributes:
+        image_size, patch: edges of the square input and of a token, pixels.
+        pooling: the head reads the mean of all tokens, or a learned class token put before them.
+        mean, std: of the channels red, green and blue, in [0, 1]; images are normalised by them.
+    """
+
+    image_size: int = Field(default=64, ge=4)
+    patch: int = Field(default=8, ge=1)
+    pooling: Literal["mean", "cls"] = "mean"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    @model_validator(mode="after")
+    def _image_fits(self) -> Self:
+        if self.image_size % self.patch:
+            raise ValueError(f"patch ({self.patch}) must divide image_size ({self.image_size})")
         if min(self.std) <= 0:
             raise ValueError("std must be positive")
         return self

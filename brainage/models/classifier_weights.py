@@ -13,7 +13,7 @@ from brainage.models.model_file import ModelFormat
 from brainage.vision_config import VisionRecipe
 
 FORMAT = ModelFormat(
-    name="brainage-images-1",
+    name="brainage-images-2",
     expected="a classifier that brainage vision train wrote (model.safetensors)",
     remedy="give the model.safetensors of a run of brainage vision train",
 )

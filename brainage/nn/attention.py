@@ -47,9 +47,7 @@ class SelfAttention(nn.Module):
         attended = F.scaled_dot_product_attention(*self._heads(x_BND), attn_mask=mask_B11N)
         return self.output(attended.transpose(1, 2).flatten(2))
 
-    def with_mean_attention(
-        self, x_BND: Tensor, present_BN: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def with_mean_attention(self, x_BND: Tensor, present_BN: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The same output, and the attention averaged over heads (B, N, N), whose rows sum to 1.
 
         The explicit matrix serves both, so attention is computed once here too.

@@ -13,7 +13,8 @@ from brainage.models.classifier_weights import (
     load_classifier,
     save_classifier,
 )
-from brainage.models.image_classifier import ImageClassifier, patches_of
+from brainage.models.image_classifier import ImageClassifier
+from brainage.models.image_encoder import patches_of
 from brainage.models.model_file import model_fingerprint
 from brainage.vision_config import ImageModelRecipe, VisionRecipe
 
@@ -60,7 +61,7 @@ def test_begins_with_equal_classes_and_normalises():
 
 
 def test_active_width_follows_the_recipe():
-    layer = classifier(router="vmoe", expert_hidden_dim=7).transformer.blocks[1].feed_forward
+    layer = classifier(router="vmoe", expert_hidden_dim=7).encoder.transformer.blocks[1].feed_forward
     assert layer.experts.first_EHD.shape == (4, 7, 16)
 
 
