@@ -65,12 +65,15 @@ class ImageModelRecipe(TransformerRecipe):
 
     Attributes:
         image_size, patch: edges of the square input and of a token, pixels.
+        stem: how pixels become tokens: ``patch`` is one linear map of each patch, ``conv`` a few overlapping
+            convolutions (arXiv 2106.14881), which learn faster from few images; ``patch`` is a power of 2.
         pooling: the head reads the mean of all tokens, or a learned class token put before them.
         mean, std: of the channels red, green and blue, in [0, 1]; images are normalised by them.
     """
 
     image_size: int = Field(default=64, ge=4)
     patch: int = Field(default=8, ge=1)
+    stem: Literal["patch", "conv"] = "patch"
     pooling: Literal["mean", "cls"] = "mean"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -79,6 +82,8 @@ class ImageModelRecipe(TransformerRecipe):
     def _image_fits(self) -> Self:
         if self.image_size % self.patch:
             raise ValueError(f"patch ({self.patch}) must divide image_size ({self.image_size})")
+        if self.stem == "conv" and (self.patch < 2 or self.patch & (self.patch - 1)):
+            raise ValueError(f"patch ({self.patch}) must be a power of 2, at least 2, for the stem conv")
         if min(self.std) <= 0:
             raise ValueError("std must be positive")
         return self
@@ -92,6 +97,7 @@ class ImageAugmentRecipe(Recipe):
             image are resized to it.
         aspect: largest ratio of a crop's sides.
         flip: probability of a left-right flip.
+        turns: also turn by 0, 90, 180 or 270 degrees, for images without an up, such as those from the air.
         erasing: probability that a random rectangle (2 to 33 % of the area) is blanked.
         mixup: parameter alpha of the Beta distribution of mixup's weights (arXiv 1710.09412), 0 for none.
     """
@@ -99,6 +105,7 @@ class ImageAugmentRecipe(Recipe):
     scale: float = Field(default=0.5, gt=0, le=1)
     aspect: float = Field(default=4 / 3, ge=1)
     flip: float = Field(default=0.5, ge=0, le=1)
+    turns: bool = False
     erasing: float = Field(default=0.0, ge=0, le=1)
     mixup: float = Field(default=0.0, ge=0)
 

@@ -19,6 +19,7 @@ from brainage.cli.predict import predict
 from brainage.cli.preprocess import preprocess
 from brainage.cli.qc import qc
 from brainage.cli.report import report
+from brainage.cli.retrieval import app as retrieval
 from brainage.cli.routing_stats import routing_stats
 from brainage.cli.run import run as run_app
 from brainage.cli.selftest import selftest
@@ -57,6 +58,7 @@ for _function in (
 ):
     app.command(_function.__name__.replace("_", "-"))(command(_function))
 app.add_typer(vision, name="vision")
+app.add_typer(retrieval, name="retrieval")
 
 
 def _print_version(asked: bool) -> None:

@@ -69,7 +69,7 @@ def _tell(result: dict[str, Any], json_path: Path | None, per_class: bool) -> No
     if per_class:
         console.print(_class_table(result["classes"]))
     if result["routing"]:
-        console.print(_routing_table(result["routing"]))
+        console.print(routing_table(result["routing"]))
     skipped = f", {len(result['skipped'])} files left out" if result["skipped"] else ""
     console.print(
         f"{result['num_images']} images{skipped}: top-1 {result['top1']:.1%}, top-{result['k']} "
@@ -94,7 +94,8 @@ def _class_table(classes: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _routing_table(layers: list[dict[str, float]]) -> Table:
+def routing_table(layers: list[dict[str, float]]) -> Table:
+    """The load of the experts of each mixture layer."""
     from rich.table import Table
 
     table = Table(title="Load of the experts")

@@ -48,9 +48,9 @@ def mixup(
 
 
 def _crop_and_flip(images_BCHW: Tensor, recipe: ImageAugmentRecipe, generator: torch.Generator) -> Tensor:
-    """Random resized crops (area and aspect ratio as in Inception's preprocessing) and left-right flips.
+    """Random resized crops (area and aspect ratio as in Inception's preprocessing), flips and turns.
 
-    One bilinear sampling does both. Crops lie within the image.
+    One bilinear sampling does all. Crops lie within the image.
     """
     batch = len(images_BCHW)
     area, aspect, x, y, flip = torch.rand(5, batch, generator=generator)
@@ -61,6 +61,11 @@ def _crop_and_flip(images_BCHW: Tensor, recipe: ImageAugmentRecipe, generator: t
     theta_B23 = torch.zeros(batch, 2, 3)
     theta_B23[:, 0, 0], theta_B23[:, 0, 2] = width * mirrored, (2 * x - 1) * (1 - width)
     theta_B23[:, 1, 1], theta_B23[:, 1, 2] = height, (2 * y - 1) * (1 - height)
+    if recipe.turns:
+        angle_B = torch.randint(4, (batch,), generator=generator) * (math.pi / 2)
+        cosine, sine = angle_B.cos(), angle_B.sin()
+        turn_B22 = torch.stack((cosine, -sine, sine, cosine), dim=1).view(batch, 2, 2)
+        theta_B23 = turn_B22 @ theta_B23
     theta_B23 = theta_B23.to(images_BCHW)
     grid = F.affine_grid(theta_B23, list(images_BCHW.shape), align_corners=False)
     return F.grid_sample(images_BCHW, grid, padding_mode="border", align_corners=False)

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from brainage.data.image_decoding import UNREADABLE, decode
-from brainage.errors import ConfigError, InputError
+from brainage.data.squares import Progress, read_squares, shorten
+from brainage.errors import InputError
 
 logger = logging.getLogger("brainage")
 
 SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"})
-MEMORY_LIMIT = 8 * 2**30
-"""Bytes of decoded images that are kept at most."""
-
-Progress = Callable[[Sequence[Path], str], Iterable[Path]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,37 +86,18 @@ def load_images(
         paths = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES)
         files += paths[:per_class]
         labels += [label] * len(paths[:per_class])
-    needed = len(files) * 3 * size**2
-    if needed > MEMORY_LIMIT:
-        limit = f"{MEMORY_LIMIT / 2**30:.0f} is the limit"
-        rule = f"makes {len(files)} images fill {needed / 2**30:.0f} GiB; {limit}"
-        raise ConfigError("image_size", size, rule)
-
-    pixels = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
-    kept: list[int] = []
-    skipped: list[str] = []
-    with warnings.catch_warnings():
-        # Pillow's remarks on damaged EXIF blocks and the like: the image itself can be read.
-        warnings.simplefilter("ignore")
-        for path, label in zip(
-            progress(files, f"Reading {split}") if progress else files, labels, strict=True
-        ):
-            try:
-                pixels[len(kept)] = torch.from_numpy(decode(path, size))
-            except UNREADABLE:
-                skipped.append(f"{path.parent.name}/{path.name}")
-            else:
-                kept.append(label)
+    squares = read_squares(files, size, f"Reading {split}", progress)
+    kept = [labels[index] for index in squares.kept]
+    skipped = [f"{path.parent.name}/{path.name}" for path in squares.skipped]
     if skipped:
-        shown = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
         logger.warning("%d of %d files in %s are no readable images and are left out: %s",
-                       len(skipped), len(files), split, shown)  # fmt: skip
+                       len(skipped), len(files), split, shorten(skipped, 5))  # fmt: skip
     label_N = torch.tensor(kept, dtype=torch.int64)
     empty = [name for name, n in zip(classes, label_N.bincount(minlength=len(classes)), strict=True) if not n]
     if empty:
         remedy = "add images to it, or delete the folder in train and val"
         raise InputError(folder / empty[0], "no readable image", "at least one image of every class", remedy)
-    return Images(pixels[: len(kept)], label_N, tuple(classes), tuple(skipped))
+    return Images(squares.pixels_NCHW, label_N, tuple(classes), tuple(skipped))
 
 
 def _check_classes(folder: Path, found: Sequence[str], classes: Sequence[str]) -> None:
@@ -129,18 +105,14 @@ def _check_classes(folder: Path, found: Sequence[str], classes: Sequence[str]) -
     if missing:
         raise InputError(
             folder,
-            f"no folder for {_some(missing)}",
+            f"no folder for {shorten(missing)}",
             f"a folder for each of the {len(classes)} classes that the model learns",
             "add the folders, or delete those classes from train",
         )
     if unknown:
         raise InputError(
             folder,
-            f"folders of unknown classes: {_some(unknown)}",
+            f"folders of unknown classes: {shorten(unknown)}",
             f"the {len(classes)} classes that the model learns and no others",
             "delete them, or give a model that was trained with them",
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

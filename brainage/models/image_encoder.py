@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -45,6 +46,38 @@ def transformer_of(recipe: TransformerRecipe, num_tokens: int) -> VisionTransfor
     )
 
 
+class PatchStem(nn.Linear):
+    """Tokens (B, N, D) as one linear map of each patch."""
+
+    def __init__(self, patch: int, dim: int) -> None:
+        super().__init__(3 * patch**2, dim)
+        self.patch = patch
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Tokens of normalised images, row by row."""
+        return super().forward(patches_of(images_BCHW, self.patch))
+
+
+class ConvStem(nn.Sequential):
+    """Tokens (B, N, D) through overlapping convolutions of stride 2 (arXiv 2106.14881).
+
+    Normalised by group instead of batch, so that an image's tokens do not depend on the others.
+    """
+
+    def __init__(self, patch: int, dim: int) -> None:
+        stages = patch.bit_length() - 1
+        widths = [3, *(max(8, dim >> (stages - 1 - stage)) for stage in range(stages))]
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
+            layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.GroupNorm(1, after), nn.GELU()]
+        super().__init__(*layers, nn.Conv2d(widths[-1], dim, 1))
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Tokens of normalised images, row by row."""
+        tokens_BDHW: Tensor = super().forward(images_BCHW)
+        return tokens_BDHW.flatten(2).mT
+
+
 class ImageEncoder(nn.Module):
     """A vision transformer (arXiv 2010.11929) from square images to vectors.
 
@@ -65,7 +98,8 @@ class ImageEncoder(nn.Module):
         # Not stored: the recipe holds them.
         self.register_buffer("mean_C11", torch.tensor(recipe.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std_C11", torch.tensor(recipe.std).view(3, 1, 1), persistent=False)
-        self.embed = nn.Linear(3 * recipe.patch**2, recipe.dim)
+        stem = ConvStem if recipe.stem == "conv" else PatchStem
+        self.embed = stem(recipe.patch, recipe.dim)
         self.class_token_D: nn.Parameter | None = None
         if recipe.pooling == "cls":
             self.class_token_D = nn.Parameter(nn.init.trunc_normal_(torch.empty(recipe.dim), std=0.02))
@@ -85,7 +119,7 @@ class ImageEncoder(nn.Module):
             rule = f"must have the shape (batch, 3, {size}, {size})"
             raise ConfigError("images_BCHW", tuple(images_BCHW.shape), rule)
         normed_BCHW = (images_BCHW / 255 - self.mean_C11) / self.std_C11
-        tokens_BND = self.embed(patches_of(normed_BCHW, self.recipe.patch))
+        tokens_BND = self.embed(normed_BCHW)
         if self.class_token_D is not None:
             first = self.class_token_D.to(tokens_BND.dtype).expand(len(tokens_BND), 1, -1)
             tokens_BND = torch.cat((first, tokens_BND), dim=1)

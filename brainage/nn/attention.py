@@ -41,7 +41,7 @@ class SelfAttention(nn.Module):
 
         Args:
             x_BND: tokens.
-            present_BN: False for tokens that no other may read, such as padding; each sequence needs one True.
+            present_BN: False for tokens that no other may read, such as padding; not for all of a sequence.
         """
         mask_B11N = None if present_BN is None else present_BN[:, None, None]
         attended = F.scaled_dot_product_attention(*self._heads(x_BND), attn_mask=mask_B11N)

@@ -11,8 +11,8 @@ from lightning.fabric import Fabric
 
 from brainage.data.images import Images
 from brainage.models.classifier_weights import TrainedClassifier
-from brainage.nn import RoutingRecord, expert_load
-from brainage.nn.routing_stats import load_statistics
+from brainage.nn import RoutingRecord
+from brainage.predict.image_routing import routing_rows
 from brainage.train.images import predict_logits, top_k_hits
 
 
@@ -48,7 +48,7 @@ def evaluate_classifier(
         "loss": float(F.cross_entropy(logits_NC, label_N)),
         "images_per_second": len(images) / seconds,
         "classes": _by_class(confusion_CC, trained.classes),
-        "routing": _routing(routing, trained.recipe.model.router),
+        "routing": routing_rows(routing, trained.recipe.model.router),
     }
 
 
@@ -71,18 +71,3 @@ def _by_class(confusion_CC: torch.Tensor, classes: tuple[str, ...]) -> list[dict
             }
         )
     return rows
-
-
-def _routing(batches: list[list[RoutingRecord]], router: str) -> list[dict[str, float]]:
-    layers = []
-    # Nothing is routed in a dense layer.
-    for records in zip(*batches, strict=True) if router != "dense" else ():
-        if router == "soft":
-            load_E = torch.stack([record.gates_BNE.flatten(0, 1).sum(0) for record in records]).sum(0)
-        else:
-            load_E = torch.stack([expert_load(record) for record in records]).sum(0)
-        below = torch.cat([record.fallback_BN.flatten() for record in records])
-        layers.append(
-            {**load_statistics(load_E.double().cpu()), "below_threshold": float(below.double().mean())}
-        )
-    return layers

@@ -121,6 +121,6 @@ def test_too_few_folders(tmp_path):
 
 def test_more_than_the_memory_limit_is_refused_before_it_is_read(tmp_path, monkeypatch):
     folder(tmp_path, "train", ("a", "b"))
-    monkeypatch.setattr("brainage.data.images.MEMORY_LIMIT", 4 * 3 * 64 - 1)
+    monkeypatch.setattr("brainage.data.squares.MEMORY_LIMIT", 4 * 3 * 64 - 1)
     with pytest.raises(ConfigError, match="image_size"):
         load_images(tmp_path, "train", 8)

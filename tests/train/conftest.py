@@ -30,14 +30,15 @@ def toy() -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="session")
-def run_toy() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the toy training as a program: folder, changed settings, and the micro-batch to be killed at."""
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
-    def run(out: Path, kill_after: int | None = None, **settings: Any) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(PROGRAM), str(out), json.dumps(settings)]
-        if kill_after is not None:
-            command.append(str(kill_after))
+
+@pytest.fixture(scope="session")
+def run_program() -> Run:
+    """Run a Python file with arguments, in processes of its own, and end what they leave."""
+
+    def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(program), *arguments]
         # Without what a launcher may have left for the tests' own process.
         environment = {
             name: value
@@ -59,6 +60,17 @@ def run_toy() -> Callable[..., subprocess.CompletedProcess[str]]:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
         return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_toy(run_program: Run) -> Run:
+    """Run the toy training as a program: folder, changed settings, and the micro-batch to be killed at."""
+
+    def run(out: Path, kill_after: int | None = None, **settings: Any) -> subprocess.CompletedProcess[str]:
+        more = () if kill_after is None else (str(kill_after),)
+        return run_program(PROGRAM, str(out), json.dumps(settings), *more)
 
     return run
 

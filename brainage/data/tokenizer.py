@@ -1,0 +1,95 @@
+"""Captions to token ids: byte-pair encoding by the ``tokenizers`` library."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
+
+from brainage.errors import InputError
+from brainage.models.dual_encoder import PAD
+from brainage.retrieval_config import TokenizerRecipe
+
+logger = logging.getLogger("brainage")
+
+PAD_TOKEN, END_TOKEN = "<pad>", "<end>"
+
+
+def tokenizer_of(recipe: TokenizerRecipe, captions: Iterable[str]) -> Tokenizer:
+    """The tokenizer of a recipe: read from its file, or learned from captions.
+
+    Raises:
+        InputError: the file is no tokenizer.
+    """
+    if recipe.path is None:
+        return learn_tokenizer(captions, recipe.vocabulary)
+    try:
+        return Tokenizer.from_file(str(recipe.path))
+    except Exception as error:  # the library raises bare Exceptions
+        found = (
+            "no such file" if not recipe.path.exists() else "a file that the tokenizers library cannot read"
+        )
+        raise InputError(
+            recipe.path, found, "a tokenizer.json", "give one, or leave tokenizer.path out to learn one"
+        ) from error
+
+
+def learn_tokenizer(captions: Iterable[str], vocabulary: int) -> Tokenizer:
+    """Byte-pair encoding (arXiv 1508.07909) of lower-case text on bytes, so that nothing is unknown.
+
+    Learned from the sorted captions: the same captions give the same tokenizer.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Strip()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        min_frequency=2,
+        special_tokens=[PAD_TOKEN, END_TOKEN],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sorted(captions), trainer)
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, captions: Sequence[str], length: int) -> tuple[Tensor, int]:
+    """Token ids (captions, ``length``) int64, filled up with ``PAD``, and how many captions were cut.
+
+    A tokenizer that was learned here ends every caption with its mark of the end, also a cut one. A foreign
+    one may use id 0 for a word: its ids are moved up by one, see :func:`vocabulary_of`.
+    """
+    end = tokenizer.token_to_id(END_TOKEN)
+    shift = _shift(tokenizer)
+    room = length - (end is not None)
+    ids_BN = torch.full((len(captions), length), PAD, dtype=torch.int64)
+    cut = 0
+    for row, encoding in zip(ids_BN, tokenizer.encode_batch(list(captions)), strict=True):
+        cut += len(encoding.ids) > room
+        ids = encoding.ids[:room] + ([] if end is None else [end])
+        row[: len(ids)] = torch.tensor(ids) + shift
+    return ids_BN, cut
+
+
+def vocabulary_of(tokenizer: Tokenizer) -> int:
+    """Number of ids that :func:`encode` can give."""
+    return tokenizer.get_vocab_size() + _shift(tokenizer)
+
+
+def _shift(tokenizer: Tokenizer) -> int:
+    return 0 if tokenizer.token_to_id(PAD_TOKEN) == PAD else 1
+
+
+def encode_with_warning(tokenizer: Tokenizer, captions: Sequence[str], length: int, what: str) -> Tensor:
+    """As :func:`encode`; captions that were cut are counted in a warning."""
+    ids_BN, cut = encode(tokenizer, captions, length)
+    if cut:
+        logger.warning("%d of %d captions %s are longer than text.length (%d tokens) and are cut",
+                       cut, len(captions), what, length)  # fmt: skip
+    return ids_BN

@@ -1,0 +1,70 @@
+"""A whole training of a dual encoder, to the file that evaluation and search need."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from brainage import __version__
+from brainage.data.captioned_images import CaptionedImages
+from brainage.data.tokenizer import tokenizer_of, vocabulary_of
+from brainage.models.dual_encoder import DualEncoder
+from brainage.models.dual_encoder_weights import TrainedRetriever, save_retriever
+from brainage.models.model_file import model_fingerprint
+from brainage.retrieval_config import RetrievalRecipe
+from brainage.train.devices import start_fabric
+from brainage.train.fit import Progress, fit, quiet
+from brainage.train.retrieval import Measure, RetrievalTask
+
+
+def train_retriever(
+    train: CaptionedImages,
+    validation: CaptionedImages,
+    recipe: RetrievalRecipe,
+    out: Path,
+    measure: Measure | None = None,
+    progress: Progress = quiet,
+) -> TrainedRetriever:
+    """Train in ``out``, going on after an interruption, and write ``model.safetensors``.
+
+    Args:
+        train: to learn from.
+        validation: to report the recall on.
+        recipe: of model, augmentation and optimisation.
+        out: folder of this run.
+        measure: the recall, such as :func:`brainage.evaluate.retrieval.recall_table`.
+        progress: shows how far the epochs are.
+
+    Raises:
+        ConfigError: the recipe does not fit.
+        InputError: the recipe's tokenizer cannot be read.
+        CheckpointError: ``out`` holds another training.
+    """
+    fabric = start_fabric(recipe.train)
+    tokenizer = tokenizer_of(recipe.tokenizer, train.captions)
+    torch.manual_seed(recipe.train.seed)
+    task = RetrievalTask(
+        DualEncoder(recipe, vocabulary_of(tokenizer)), tokenizer, train, recipe, validation, measure
+    )
+    model = cast(DualEncoder, fit(task, recipe.train, out, progress, fabric)).cpu().eval()
+    facts = {
+        "name": recipe.name,
+        "fingerprint": model_fingerprint(model, recipe),
+        "num_images": len(train),
+        "num_captions": len(train.captions),
+        "num_skipped": len(train.skipped),
+        "versions": {
+            "brainage": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "pillow", "tokenizers")},
+        },
+    }
+    trained = TrainedRetriever(model, tokenizer, recipe, facts)
+    if fabric.is_global_zero:
+        save_retriever(out / "model.safetensors", trained)
+    fabric.barrier()
+    return trained

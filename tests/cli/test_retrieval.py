@@ -1,0 +1,127 @@
+"""``brainage retrieval`` from drawn pictures to a contact sheet."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from brainage.cli.main import app
+
+TOWER = {"dim": 16, "depth": 1, "num_heads": 2, "hidden_dim": 16, "num_experts": 4, "rank": 3}
+RECIPE = {
+    "image": {**TOWER, "image_size": 8, "patch": 4, "moe_blocks": [0]},
+    "text": {**TOWER, "length": 6},
+    "tokenizer": {"vocabulary": 300},
+    "embed_dim": 8,
+    "train": {"folds": 0, "epochs": 2, "batch_size": 4, "precision": "32-true"},
+}
+
+
+def brainage(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    root = tmp_path_factory.mktemp("retrieval")
+    (root / "images").mkdir()
+    rng = np.random.default_rng(0)
+    entries = []
+    for index in range(12):
+        dark = index % 2 == 0
+        values = rng.integers(0 if dark else 150, 100 if dark else 255, (9, 8, 3), dtype=np.uint8)
+        Image.fromarray(values).save(root / "images" / f"{index}.png")
+        texts = ["a dark picture", "night"] if dark else ["a bright picture, almost white all over it"]
+        split = "train" if index < 8 else "val"
+        sentences = [{"raw": text} for text in texts]
+        entries.append({"filename": f"{index}.png", "split": split, "sentences": sentences})
+    entries.append({"filename": "gone.png", "split": "val", "sentences": [{"raw": "nothing"}]})
+    (root / "captions.json").write_text(json.dumps({"images": entries}))
+    (root / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    data = ("--captions", root / "captions.json", "--images", root / "images")
+    outcome = brainage("retrieval", "train", root / "recipe.yaml", *data, "-o", root / "run")
+    assert outcome.exit_code == 0, outcome.output
+    assert "4 images, 6 captions, 1 images left out, 2 captions cut" in outcome.output
+    assert "Trained on 8 images with 12 captions" in outcome.output
+    return root, data
+
+
+def test_eval(trained, tmp_path):
+    root, data = trained
+    words = ("retrieval", "eval", root / "run" / "model.safetensors", *data, "--split", "val")
+    outcome = brainage(*words, "--block", 2, "--json", tmp_path / "r.json")
+    assert outcome.exit_code == 0, outcome.output
+    assert "mean of 2 blocks" in outcome.output
+    result = json.loads((tmp_path / "r.json").read_text("utf-8"))
+    assert result["text_to_image_r5"] == 1
+    assert result["skipped"] == ["gone.png"]
+    outcome = brainage(*words[:-1], "test")
+    assert outcome.exit_code == 1
+    assert "no image of the split 'test'; expected one of train, val" in outcome.output
+
+
+def test_search_builds_an_index_and_needs_the_images_no_more(trained, tmp_path):
+    root, data = trained
+    words = ("retrieval", "search", root / "run" / "model.safetensors", "--index", tmp_path / "index")
+    outcome = brainage(*words, "a dark picture")
+    assert outcome.exit_code == 1
+    assert "index: found no index" in outcome.output
+    outcome = brainage(
+        *words, "a dark picture", *data, "--split", "train", "--sheet", tmp_path / "sheet.png", "--top", 6
+    )
+    assert outcome.exit_code == 0, outcome.output
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 5 * 160
+    again = brainage(*words, "a dark picture", "--top", 3)
+    assert again.exit_code == 0, again.output
+    assert again.output.count(".png") == 3
+    captions = brainage(*words, "--image", root / "images" / "9.png")
+    assert captions.exit_code == 0, captions.output
+    assert "night" in captions.output
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        ([], 2, "give either a text or --image"),
+        (["  "], 2, "must hold a word"),
+        (["x", "--sheet", "s.png"], 2, "needs a text and --images"),
+        (["--image", "recipe.yaml"], 1, "recipe.yaml: found no readable image"),
+    ],
+)
+def test_wrong_questions(trained, tmp_path, more, code, said):
+    root, data = trained
+    more = [str(root / word) if word == "recipe.yaml" else word for word in more]
+    index = tmp_path / "index"
+    extra = () if "--sheet" in more else (*data, "--split", "train")
+    words = ("retrieval", "search", root / "run" / "model.safetensors", "--index", index, *more, *extra)
+    outcome = brainage(*words)
+    assert outcome.exit_code == code, outcome.output
+    assert said in outcome.output
+
+
+def test_an_index_of_another_model_is_refused(trained, tmp_path):
+    root, data = trained
+    words = ("retrieval", "search", root / "run" / "model.safetensors", "--index", tmp_path, "dark")
+    assert brainage(*words, *data, "--split", "train").exit_code == 0
+    names = json.loads((tmp_path / "names.json").read_text("utf-8"))
+    (tmp_path / "names.json").write_text(json.dumps({**names, "fingerprint": "other"}))
+    outcome = brainage(*words)
+    assert outcome.exit_code == 1
+    assert "the index of another model" in outcome.output
+    (tmp_path / "names.json").write_text("{}")
+    assert "a damaged index" in brainage(*words).output
+
+
+def test_captions_without_splits_need_a_validation_file(trained, tmp_path):
+    root, _ = trained
+    (tmp_path / "c.csv").write_text("0.png,dark\n1.png,bright\n")
+    words = ("--captions", tmp_path / "c.csv", "--images", root / "images", "-o", tmp_path / "run")
+    outcome = brainage("retrieval", "train", root / "recipe.yaml", *words)
+    assert outcome.exit_code == 1
+    assert "give the captions of other images by --validation" in outcome.output
