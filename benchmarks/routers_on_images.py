@@ -76,7 +76,7 @@ def run(contestant: Contestant, seed: int, train: Images, validation: Images) ->
         trained = fit(ImageTask(model, train, recipe), recipe.train, Path(scratch, "run"))
         milliseconds = (time.process_time() - start) / (len(train) * recipe.train.epochs) * 1000
     routing: list[list[RoutingRecord]] = []
-    logits_NC = predict_logits(trained, validation, 100, routing=routing)
+    logits_NC, _ = predict_logits(trained, validation, 100, routing=routing)
     row = {
         **{f"top{k}": float(top_k_hits(logits_NC, validation.label_N, k).float().mean()) for k in (1, 5)},
         "loss": float(torch.nn.functional.cross_entropy(logits_NC, validation.label_N)),

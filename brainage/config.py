@@ -221,6 +221,7 @@ class TrainRecipe(Recipe):
         batch_size: items of one optimiser step, over all devices and micro-batches together, so that a recipe
             means the same training on any number of devices.
         lr, weight_decay, warmup: AdamW with linear warm-up (share of all steps) and cosine decay.
+        layer_decay: ratio of the learning rates of a block and the one after it; 1 for one rate.
         ema: decay of the averaged weights that are kept.
         seed: of initialisation, order and augmentation.
         accelerator, devices, num_nodes: what to train on; ``devices`` counts those of one node.
@@ -241,6 +242,7 @@ class TrainRecipe(Recipe):
     weight_decay: float = Field(default=0.05, ge=0)
     warmup: float = Field(default=0.05, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
     ema: float = Field(default=0.99, ge=0, lt=1)
     seed: int = 0
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"

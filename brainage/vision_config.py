@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -98,16 +99,20 @@ class ImageAugmentRecipe(Recipe):
         aspect: largest ratio of a crop's sides.
         flip: probability of a left-right flip.
         turns: also turn by 0, 90, 180 or 270 degrees, for images without an up, such as those from the air.
+        rand_augment: strength of RandAugment (arXiv 1909.13719), up to 10; 0 for none.
         erasing: probability that a random rectangle (2 to 33 % of the area) is blanked.
         mixup: parameter alpha of the Beta distribution of mixup's weights (arXiv 1710.09412), 0 for none.
+        cutmix: the same of CutMix's areas (arXiv 1905.04899); with both, a batch gets either by chance.
     """
 
     scale: float = Field(default=0.5, gt=0, le=1)
     aspect: float = Field(default=4 / 3, ge=1)
     flip: float = Field(default=0.5, ge=0, le=1)
     turns: bool = False
+    rand_augment: float = Field(default=0.0, ge=0, le=10)
     erasing: float = Field(default=0.0, ge=0, le=1)
     mixup: float = Field(default=0.0, ge=0)
+    cutmix: float = Field(default=0.0, ge=0)
 
 
 class VisionRecipe(Recipe):
@@ -116,12 +121,17 @@ class VisionRecipe(Recipe):
     Attributes:
         name: of the model.
         label_smoothing: share of the target spread over all classes.
+        crop_pct: share of the resized image's edge that evaluation keeps, timm's ``crop_pct``.
+        init: safetensors file of a published vision transformer to begin from, with timm's or Hugging Face's
+            names; the experts of mixture blocks are made of its networks. Random weights by default.
     """
 
     name: str = "ermoe-images"
     model: ImageModelRecipe = ImageModelRecipe()
     augment: ImageAugmentRecipe = ImageAugmentRecipe()
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    crop_pct: float = Field(default=1.0, gt=0, le=1)
+    init: Path | None = None
     train: TrainRecipe = TrainRecipe(folds=0)
 
     @model_validator(mode="after")

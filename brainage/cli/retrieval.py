@@ -50,7 +50,7 @@ def train(
         remedy = "give the captions of other images by --validation"
         raise InputError(captions, "captions without splits", "a split to validate on", remedy)
     size = settings.image.image_size
-    learned = load_captioned(captions, images, "train", size)
+    learned = load_captioned(captions, images, "train", size, workers=settings.train.workers)
     held_out = load_captioned(validation or captions, images, "val", size)
     trained = train_retriever(learned, held_out, settings, output, recall_table, progress)
     _tell(evaluate_retriever(trained, held_out), output / "evaluation.json")

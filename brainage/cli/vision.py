@@ -12,7 +12,7 @@ from brainage.cli.terminal import command
 if TYPE_CHECKING:
     from rich.table import Table
 
-DATA_HELP = "Folder with train/<class>/ and val/<class>/, as ImageNet has them."
+DATA_HELP = "Folder with train/<class>/ and val/<class>/, or shards train*.tar and val*.tar of WebDataset."
 
 
 def train(
@@ -34,8 +34,9 @@ def train(
 
     settings = load_recipe(recipe, VisionRecipe)
     size = settings.model.image_size
-    images = load_images(data, "train", size)
-    validation = load_images(data, "val", size, images.classes)
+    workers = settings.train.workers
+    images = load_images(data, "train", size, workers=workers)
+    validation = load_images(data, "val", size, images.classes, crop_pct=settings.crop_pct, workers=workers)
     trained = train_classifier(images, validation, settings, output, progress)
     _tell(evaluate_classifier(trained, validation), output / "evaluation.json", per_class=False)
     typer.echo(f"Trained on {len(images)} images: {output / 'model.safetensors'}")
@@ -54,7 +55,14 @@ def evaluate(
     from brainage.predict.images import evaluate_classifier
 
     trained = load_classifier(checkpoint)
-    images = load_images(data, split, trained.recipe.model.image_size, trained.classes)
+    images = load_images(
+        data,
+        split,
+        trained.recipe.model.image_size,
+        trained.classes,
+        crop_pct=trained.recipe.crop_pct,
+        workers=trained.recipe.train.workers,
+    )
     _tell(evaluate_classifier(trained, images, batch_size), json_path, per_class=True)
 
 

@@ -6,10 +6,10 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from brainage.data.captions import Captions, read_captions
-from brainage.data.squares import Progress, read_squares, shorten
+from brainage.data.image_decoding import readable
+from brainage.data.image_stream import Located, StreamedPixels
+from brainage.data.squares import MEMORY_LIMIT, MemoryPixels, Progress, read_squares, shorten
 from brainage.errors import InputError
 
 logger = logging.getLogger("brainage")
@@ -17,16 +17,16 @@ logger = logging.getLogger("brainage")
 
 @dataclass(frozen=True, eq=False)
 class CaptionedImages:
-    """Decoded images of one split with their captions, in memory.
+    """Images of one split with their captions.
 
     Attributes:
-        pixels_NCHW: uint8, red, green and blue.
+        pixels: decoded, or decoded when they are needed.
         texts: for each image its captions, at least one.
         files: path of each image below the folder of images.
         skipped: files that the captions name and that are missing or no readable image.
     """
 
-    pixels_NCHW: Tensor
+    pixels: MemoryPixels | StreamedPixels
     texts: tuple[tuple[str, ...], ...]
     files: tuple[str, ...]
     skipped: tuple[str, ...]
@@ -46,9 +46,14 @@ class CaptionedImages:
 
 
 def load_captioned(
-    captions: Path, images: Path, split: str | None, size: int, progress: Progress | None = None
+    captions: Path,
+    images: Path,
+    split: str | None,
+    size: int,
+    progress: Progress | None = None,
+    workers: int = 0,
 ) -> CaptionedImages:
-    """Decode the images of a split to squares of ``size`` pixels.
+    """The images of a split as squares of ``size`` pixels: decoded now if memory holds all, else when needed.
 
     Images that are missing or cannot be decoded are left out with their captions, counted in a warning and
     named in ``skipped``.
@@ -59,32 +64,41 @@ def load_captioned(
         split: of a file with splits.
         size: edge, pixels; the shorter side is resized to it and the centre cropped.
         progress: shows how far the reading is.
+        workers: processes that decode images when they are needed.
 
     Raises:
         InputError: the file or the folder cannot be used, or fewer than two images can be read.
-        ConfigError: the images would need more than 8 GiB of memory.
     """
     listed = read_captions(captions, split)
     paths = _found(listed, images)
-    squares = read_squares(paths, size, f"Reading {split or 'images'}", progress)
-    missing = {path: "missing" for path in squares.skipped if not path.is_file()}
-    skipped = tuple(listed.files[paths.index(path)] for path in squares.skipped)
+    pixels: MemoryPixels | StreamedPixels
+    if len(paths) * 3 * size**2 > MEMORY_LIMIT:
+        kept = tuple(index for index, path in enumerate(paths) if readable(path))
+        located = tuple(Located(paths[index], listed.files[index]) for index in kept)
+        pixels = StreamedPixels(located, size, 1.0, workers, set())
+        logger.info("%d images are decoded when they are needed, by %d workers", len(kept), workers)
+    else:
+        squares = read_squares(paths, size, f"Reading {split or 'images'}", progress)
+        kept, pixels = squares.kept, MemoryPixels(squares.pixels_NCHW)
+    left_out = sorted(set(range(len(paths))) - set(kept))
+    missing = [index for index in left_out if not paths[index].is_file()]
+    skipped = tuple(listed.files[index] for index in left_out)
     if skipped:
         logger.warning(
             "%d of %d images are left out with their captions, %d missing and %d no readable images: %s",
             len(skipped), len(paths), len(missing), len(skipped) - len(missing), shorten(skipped, 5),
         )  # fmt: skip
-    if len(squares.kept) < 2:
+    if len(kept) < 2:
         raise InputError(
             images,
-            f"{len(squares.kept)} of the {len(paths)} images that {captions.name} names",
+            f"{len(kept)} of the {len(paths)} images that {captions.name} names",
             "at least two",
             "give the folder that its names start from",
         )
     return CaptionedImages(
-        squares.pixels_NCHW,
-        tuple(listed.texts[index] for index in squares.kept),
-        tuple(listed.files[index] for index in squares.kept),
+        pixels,
+        tuple(listed.texts[index] for index in kept),
+        tuple(listed.files[index] for index in kept),
         skipped,
     )
 

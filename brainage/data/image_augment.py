@@ -26,23 +26,41 @@ def augment(
     return _erase(images_BCHW, recipe, generator, fill_C) if recipe.erasing else images_BCHW
 
 
-def mixup(
+def mix(
     images_BCHW: Tensor, target_BC: Tensor, recipe: ImageAugmentRecipe, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Images and targets mixed with those of another image (arXiv 1710.09412), with one weight a batch.
+    """Images and targets mixed with those of another image, with one weight a batch.
+
+    Mixup (arXiv 1710.09412) adds the images up; CutMix (arXiv 1905.04899) pastes a part of the other.
 
     Args:
         images_BCHW: float.
         target_BC: probabilities of the classes.
-        recipe: ``mixup`` is the alpha of the weight's Beta distribution; with 0 nothing is mixed.
+        recipe: ``mixup`` and ``cutmix`` are the alphas of the weights' Beta distributions; with 0 for both
+            nothing is mixed, with neither 0 each batch gets one of the two by chance.
         generator: of all draws.
     """
-    if not recipe.mixup:
+    if not recipe.mixup and not recipe.cutmix:
         return images_BCHW, target_BC
-    alpha = torch.full((2,), recipe.mixup)
+    cuts = bool(recipe.cutmix)
+    if recipe.mixup and recipe.cutmix:
+        cuts = torch.rand((), generator=generator).item() < 0.5
+    alpha = torch.full((2,), recipe.cutmix if cuts else recipe.mixup)
     first, second = torch._standard_gamma(alpha, generator=generator).tolist()
     weight = first / (first + second) if first + second > 0 else 1.0
     other = torch.randperm(len(images_BCHW), generator=generator).to(images_BCHW.device)
+    if cuts:
+        height, width = images_BCHW.shape[2:]
+        side = math.sqrt(1 - weight)
+        middle = torch.rand(2, generator=generator)
+        top, left = ((middle - side / 2).clamp(min=0) * torch.tensor([height, width])).round().int().tolist()
+        bottom, right = (
+            ((middle + side / 2).clamp(max=1) * torch.tensor([height, width])).round().int().tolist()
+        )
+        pasted_BCHW = images_BCHW.clone()
+        pasted_BCHW[:, :, top:bottom, left:right] = images_BCHW[other, :, top:bottom, left:right]
+        weight = 1 - (bottom - top) * (right - left) / (height * width)
+        return pasted_BCHW, weight * target_BC + (1 - weight) * target_BC[other]
     mixed = (weight * batch + (1 - weight) * batch[other] for batch in (images_BCHW, target_BC))
     return next(mixed), next(mixed)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from brainage.data.squares import Progress, read_squares, shorten
+from brainage.data.image_stream import Located, StreamedPixels, shard_members
+from brainage.data.squares import MEMORY_LIMIT, MemoryPixels, Progress, read_squares, shorten
 from brainage.errors import InputError
 
 logger = logging.getLogger("brainage")
@@ -37,6 +38,37 @@ class Images:
     def __len__(self) -> int:
         return len(self.label_N)
 
+    @property
+    def source(self) -> MemoryPixels:
+        """Its pixels batch by batch."""
+        return MemoryPixels(self.pixels_NCHW)
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedImages:
+    """Images of one split that are decoded when they are needed.
+
+    Attributes:
+        source: of their pixels.
+        label_N: index of each image's class in ``classes`` (int64).
+        classes: names of the classes.
+    """
+
+    source: StreamedPixels
+    label_N: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.label_N)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Names of the files that turned out to be no readable image so far."""
+        return self.source.skipped
+
+
+ImageSource = Images | StreamedImages
+
 
 def find_classes(folder: Path) -> tuple[str, ...]:
     """Names of the class folders in a split, sorted.
@@ -60,10 +92,14 @@ def load_images(
     classes: Sequence[str] | None = None,
     per_class: int | None = None,
     progress: Progress | None = None,
-) -> Images:
-    """Decode the images of a split to squares of ``size`` pixels.
+    crop_pct: float = 1.0,
+    workers: int = 0,
+) -> ImageSource:
+    """The images of a split as squares of ``size`` pixels: decoded now if memory holds all, else when needed.
 
-    Files that cannot be decoded are left out, counted in a warning and named in ``skipped``.
+    The split is a folder of one folder a class, or WebDataset shards ``<split>*.tar`` in ``data``, whose
+    ``.cls`` members give class names or numbers. Files that cannot be decoded are left out, counted in a
+    warning and named in ``skipped``.
 
     Args:
         data: folder that holds the split's folder.
@@ -72,12 +108,16 @@ def load_images(
         classes: that the split must have, all and no others; by default those that it has.
         per_class: read only the first images of each class, by name.
         progress: shows how far the reading is.
+        crop_pct: share of the resized image's edge that is kept.
+        workers: processes that decode images when they are needed.
 
     Raises:
-        InputError: the folders do not fit the classes, or a class has no readable image.
-        ConfigError: the images would need more than 8 GiB of memory.
+        InputError: the folders do not fit the classes, or a class has no (readable) image.
     """
     folder = data / split
+    shards = sorted(data.glob(f"{split}*.tar"))
+    if shards and not folder.is_dir():
+        return _from_shards(shards, size, classes, crop_pct, workers)
     found = find_classes(folder)
     classes = found if classes is None else tuple(classes)
     _check_classes(folder, found, classes)
@@ -86,18 +126,57 @@ def load_images(
         paths = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES)
         files += paths[:per_class]
         labels += [label] * len(paths[:per_class])
-    squares = read_squares(files, size, f"Reading {split}", progress)
+    if len(files) * 3 * size**2 > MEMORY_LIMIT:
+        located = tuple(Located(path, f"{path.parent.name}/{path.name}") for path in files)
+        return _streamed(located, labels, classes, size, crop_pct, workers)
+    squares = read_squares(files, size, f"Reading {split}", progress, crop_pct)
     kept = [labels[index] for index in squares.kept]
     skipped = [f"{path.parent.name}/{path.name}" for path in squares.skipped]
     if skipped:
         logger.warning("%d of %d files in %s are no readable images and are left out: %s",
                        len(skipped), len(files), split, shorten(skipped, 5))  # fmt: skip
     label_N = torch.tensor(kept, dtype=torch.int64)
-    empty = [name for name, n in zip(classes, label_N.bincount(minlength=len(classes)), strict=True) if not n]
+    _check_filled(label_N, classes, folder)
+    return Images(squares.pixels_NCHW, label_N, tuple(classes), tuple(skipped))
+
+
+def _from_shards(
+    shards: Sequence[Path], size: int, classes: Sequence[str] | None, crop_pct: float, workers: int
+) -> StreamedImages:
+    members = list(shard_members(shards, SUFFIXES))
+    found = sorted(
+        {label for _, label in members},
+        key=lambda label: (len(label), label) if label.isdigit() else (0, label),
+    )
+    if len(found) < 2:
+        raise InputError(shards[0], f"{len(found)} classes", "at least two", "give shards with .cls members")
+    known = tuple(found if classes is None else classes)
+    _check_classes(shards[0], found, known)
+    place = {name: index for index, name in enumerate(known)}
+    located = tuple(where for where, _ in members)
+    return _streamed(located, [place[label] for _, label in members], known, size, crop_pct, workers)
+
+
+def _streamed(
+    files: tuple[Located, ...],
+    labels: Sequence[int],
+    classes: Sequence[str],
+    size: int,
+    crop_pct: float,
+    workers: int,
+) -> StreamedImages:
+    label_N = torch.tensor(labels, dtype=torch.int64)
+    _check_filled(label_N, classes, files[0].path.parent)
+    logger.info("%d images are decoded when they are needed, by %d workers", len(files), workers)
+    return StreamedImages(StreamedPixels(files, size, crop_pct, workers, set()), label_N, tuple(classes))
+
+
+def _check_filled(label_N: Tensor, classes: Sequence[str], folder: Path) -> None:
+    counts = label_N.bincount(minlength=len(classes))
+    empty = [name for name, count in zip(classes, counts, strict=True) if not count]
     if empty:
         remedy = "add images to it, or delete the folder in train and val"
         raise InputError(folder / empty[0], "no readable image", "at least one image of every class", remedy)
-    return Images(squares.pixels_NCHW, label_N, tuple(classes), tuple(skipped))
 
 
 def _check_classes(folder: Path, found: Sequence[str], classes: Sequence[str]) -> None:

@@ -39,7 +39,8 @@ class TrainedClassifier:
 def save_classifier(path: str | PathLike[str], trained: TrainedClassifier) -> None:
     """Write one safetensors file in full precision, whole or not at all."""
     header = {
-        "recipe": trained.recipe.model_dump(mode="json"),
+        # Where the first weights lay is nobody's business.
+        "recipe": trained.recipe.model_copy(update={"init": None}).model_dump(mode="json"),
         "classes": trained.classes,
         "facts": dict(trained.facts),
     }

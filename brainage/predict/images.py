@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from lightning.fabric import Fabric
 
-from brainage.data.images import Images
+from brainage.data.images import ImageSource
 from brainage.models.classifier_weights import TrainedClassifier
 from brainage.nn import RoutingRecord
 from brainage.predict.image_routing import routing_rows
@@ -17,7 +17,7 @@ from brainage.train.images import predict_logits, top_k_hits
 
 
 def evaluate_classifier(
-    trained: TrainedClassifier, images: Images, batch_size: int = 100, fabric: Fabric | None = None
+    trained: TrainedClassifier, images: ImageSource, batch_size: int = 100, fabric: Fabric | None = None
 ) -> dict[str, Any]:
     """Accuracy, confusions, throughput and routing, ready for JSON.
 
@@ -30,9 +30,9 @@ def evaluate_classifier(
     """
     routing: list[list[RoutingRecord]] = []
     start = time.perf_counter()
-    logits_NC = predict_logits(trained.model, images, batch_size, fabric, routing)
+    logits_NC, label_N = predict_logits(trained.model, images, batch_size, fabric, routing)
     seconds = time.perf_counter() - start
-    label_N, first_N = images.label_N, logits_NC.argmax(dim=-1)
+    first_N = logits_NC.argmax(dim=-1)
     count = len(trained.classes)
     k = min(5, count)
     confusion_CC = torch.zeros(count, count).index_put_(
@@ -40,13 +40,13 @@ def evaluate_classifier(
     )
     hits = {n: top_k_hits(logits_NC, label_N, n).double() for n in (1, k)}
     return {
-        "num_images": len(images),
+        "num_images": len(label_N),
         "skipped": list(images.skipped),
         "top1": float(hits[1].mean()),
         "top5": float(hits[k].mean()),
         "k": k,
         "loss": float(F.cross_entropy(logits_NC, label_N)),
-        "images_per_second": len(images) / seconds,
+        "images_per_second": len(label_N) / seconds,
         "classes": _by_class(confusion_CC, trained.classes),
         "routing": routing_rows(routing, trained.recipe.model.router),
     }

@@ -36,7 +36,7 @@ def evaluate_retriever(
     """
     routing: list[list[RoutingRecord]] = []
     start = time.perf_counter()
-    images_ID = embed_images(trained.model, images.pixels_NCHW, batch_size, fabric, routing)
+    images_ID = embed_images(trained.model, images.pixels, batch_size, fabric, routing)
     middle = time.perf_counter()
     captions_CD = embed_captions(trained.model, trained.tokenizer, images.captions, batch_size, fabric)
     end = time.perf_counter()

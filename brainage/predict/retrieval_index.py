@@ -16,6 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from brainage.data.captioned_images import CaptionedImages
 from brainage.data.image_decoding import UNREADABLE, decode
+from brainage.data.squares import MemoryPixels
 from brainage.errors import ConfigError, InputError
 from brainage.files import replacing, write_json
 from brainage.models.dual_encoder_weights import TrainedRetriever
@@ -65,7 +66,7 @@ def build_index(trained: TrainedRetriever, images: CaptionedImages, batch_size: 
         str(trained.facts["fingerprint"]),
         images.files,
         captions,
-        embed_images(trained.model, images.pixels_NCHW, batch_size),
+        embed_images(trained.model, images.pixels, batch_size),
         embed_captions(trained.model, trained.tokenizer, captions, batch_size),
     )
 
@@ -126,7 +127,7 @@ def embed_query(trained: TrainedRetriever, text: str | None = None, image: Path 
         raise InputError(
             image, "no readable image", "a picture such as JPEG or PNG", "give another"
         ) from error
-    return embed_images(trained.model, torch.from_numpy(pixels)[None], 1)[0]
+    return embed_images(trained.model, MemoryPixels(torch.from_numpy(pixels)[None]), 1)[0]
 
 
 def _nearest(vectors_ID: np.ndarray, names: Sequence[str], query_D: np.ndarray, count: int) -> list[Hit]:

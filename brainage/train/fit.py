@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from brainage.config import TrainRecipe
 from brainage.errors import CheckpointError, ConfigError
-from brainage.nn import RoutingRecord, no_weight_decay_parameters
+from brainage.nn import RoutingRecord
 from brainage.train.batches import epoch_seed
 from brainage.train.checkpoints import (
     load_training_state,
@@ -30,6 +30,7 @@ from brainage.train.checkpoints import (
 )
 from brainage.train.devices import determinism, shard, start_fabric
 from brainage.train.log import Row, RunLog, logger
+from brainage.train.parameter_groups import parameter_groups
 from brainage.train.routing import mean_routing, save_snapshot
 from brainage.train.schedule import warmup_cosine
 from brainage.train.task import Task
@@ -118,7 +119,7 @@ class _Run:
         if recipe.strategy == "fsdp":
             # Only the sharding strategy, an untyped attribute of Fabric, has a mesh.
             shard(self.averaged.module, cast(Any, fabric.strategy).device_mesh)
-        groups = _parameter_groups(task.model, recipe.weight_decay)
+        groups = parameter_groups(task.model, recipe)
         self.adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98))
         self.optimizer = cast(_FabricOptimizer, fabric.setup_optimizers(self.adamw))
         self.factor = warmup_cosine(task.steps_per_epoch * recipe.epochs, recipe.warmup)
@@ -275,12 +276,3 @@ def _check_gradients(norm: Tensor, recipe: TrainRecipe, epoch: int) -> None:
             f"made the gradients {float(whole)} in epoch {epoch + 1}; give a smaller one, or check the data"
         )
         raise ConfigError("lr", recipe.lr, rule)
-
-
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    exempt = no_weight_decay_parameters(model)
-    named = list(model.named_parameters())
-    return [
-        {"params": [p for name, p in named if name not in exempt], "weight_decay": weight_decay},
-        {"params": [p for name, p in named if name in exempt], "weight_decay": 0.0},
-    ]

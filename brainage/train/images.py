@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,11 +11,13 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from brainage.data.image_augment import augment, mixup
-from brainage.data.images import Images
+from brainage.data.image_augment import augment, mix
+from brainage.data.images import ImageSource
 from brainage.models.image_classifier import ImageClassifier
+from brainage.models.published_vit import load_published
 from brainage.nn import RoutingRecord, balancing_loss
 from brainage.train.batches import epoch_batches, epoch_seed, steps_per_epoch
+from brainage.train.log import logger
 from brainage.train.task import StepResult, Task
 from brainage.vision_config import VisionRecipe
 
@@ -36,13 +39,19 @@ class ImageTask(Task):
     model: ImageClassifier
 
     def __init__(
-        self, model: ImageClassifier, images: Images, recipe: VisionRecipe, validation: Images | None = None
+        self,
+        model: ImageClassifier,
+        images: ImageSource,
+        recipe: VisionRecipe,
+        validation: ImageSource | None = None,
     ) -> None:
         self.model, self.images, self.recipe, self.validation = model, images, recipe, validation
         self.steps_per_epoch = steps_per_epoch(len(images), recipe.train)
 
     def start(self, fabric: Fabric) -> None:
-        """Nothing: the model begins at random."""
+        """Published weights where the recipe names a file; else the model begins at random."""
+        if self.recipe.init is not None:
+            start_from(self.model, self.recipe.init)
 
     def finish(self, model: nn.Module, fabric: Fabric) -> None:
         """Nothing: the averaged weights are the model."""
@@ -52,12 +61,18 @@ class ImageTask(Task):
         recipe = self.recipe
         draw = torch.Generator().manual_seed(epoch_seed(recipe.train, epoch, fabric.global_rank))
         colour = 255 * torch.tensor(recipe.model.mean)
-        for index in epoch_batches(len(self.images), recipe.train, epoch, fabric):
-            label_B = fabric.to_device(self.images.label_N[index])
-            pixels_BCHW = fabric.to_device(self.images.pixels_NCHW[index]).float()
+        chunks = epoch_batches(len(self.images), recipe.train, epoch, fabric)
+        left = recipe.augment
+        if self.images.source.cropped:
+            # Cropped when they were decoded.
+            left = left.model_copy(update={"scale": 1.0, "aspect": 1.0})
+        for pixels_BCHW, index_B in self.images.source.batches(
+            chunks, recipe.augment, epoch_seed(recipe.train, epoch)
+        ):
+            label_B = fabric.to_device(self.images.label_N[index_B])
             target_BC = F.one_hot(label_B, len(self.images.classes)).float()
-            varied = augment(pixels_BCHW, recipe.augment, draw, colour)
-            yield (*mixup(varied, target_BC, recipe.augment, draw), label_B)
+            varied = augment(fabric.to_device(pixels_BCHW).float(), left, draw, colour)
+            yield (*mix(varied, target_BC, recipe.augment, draw), label_B)
 
     def loss(self, model: nn.Module, batch: Batch) -> StepResult:
         """Cross-entropy with label smoothing, and the balancing loss where the recipe gives it a weight."""
@@ -74,42 +89,71 @@ class ImageTask(Task):
         """Top-1 and top-5 accuracy on the validation images."""
         if self.validation is None:
             return {}
-        logits_NC = predict_logits(model, self.validation, self.recipe.train.batch_size, fabric)
+        logits_NC, label_N = predict_logits(model, self.validation, self.recipe.train.batch_size, fabric)
         return {
-            f"validation_top{k}": float(top_k_hits(logits_NC, self.validation.label_N, k).float().mean())
+            f"validation_top{k}": float(top_k_hits(logits_NC, label_N, k).float().mean())
             for k in (1, min(5, logits_NC.shape[-1]))
         }
 
     def probe(self, model: nn.Module, fabric: Fabric) -> list[RoutingRecord]:
         """Routing of images spread evenly over those to learn from."""
         step = max(1, len(self.images) // PROBE_IMAGES)
-        routing: list[RoutingRecord] = model(
-            fabric.to_device(self.images.pixels_NCHW[::step][:PROBE_IMAGES])
-        ).routing
+        chosen = list(range(0, len(self.images), step))[:PROBE_IMAGES]
+        pixels_BCHW, _ = next(self.images.source.batches([chosen]))
+        routing: list[RoutingRecord] = model(fabric.to_device(pixels_BCHW)).routing
         return routing
+
+
+def start_from(model: ImageClassifier, path: Path) -> None:
+    """Give a classifier the weights of a published one; its head too, if it is for as many classes.
+
+    Raises:
+        CheckpointError: the file is no vision transformer.
+        ConfigError: the recipe's sizes are not the file's.
+    """
+    loaded = load_published(model.encoder, path)
+    if loaded.resampled:
+        logger.info("Positions of %s resampled from %d x %d patches", path.name, *loaded.resampled)
+    for block, error in loaded.upcycled.items():
+        logger.info(
+            "Experts of block %d made of its network, relative error of the weights %.2g", block, error
+        )
+    if loaded.head is not None and loaded.head[0].shape == model.head.weight.shape:
+        model.head.load_state_dict(dict(zip(("weight", "bias"), loaded.head, strict=True)))
+    elif loaded.head is not None:
+        count, wanted = len(loaded.head[1]), len(model.head.bias)
+        logger.warning("The head of %s is for %d classes, not %d: it begins anew", path.name, count, wanted)
 
 
 @torch.no_grad()
 def predict_logits(
     model: nn.Module,
-    images: Images,
+    images: ImageSource,
     batch_size: int,
     fabric: Fabric | None = None,
     routing: list[list[RoutingRecord]] | None = None,
-) -> Tensor:
-    """Logits (N, C) of images, in evaluation mode; the records of each batch are appended to ``routing``."""
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, C) and labels (N,) of the readable images, in evaluation mode.
+
+    The records of each batch are appended to ``routing``.
+    """
     fabric = fabric or Fabric(accelerator="auto", devices=1)
     was_training = model.training
     model.eval()
     logits: list[Any] = []
-    for pixels_BCHW in images.pixels_NCHW.split(batch_size):
+    labels = []
+    chunks = [part.tolist() for part in torch.arange(len(images)).split(batch_size)]
+    for pixels_BCHW, index_B in images.source.batches(chunks):
+        if not len(index_B):
+            continue
+        labels.append(images.label_N[index_B])
         with fabric.autocast():
             output = model(fabric.to_device(pixels_BCHW))
         logits.append(output.logits_BC.cpu())
         if routing is not None:
             routing.append([record.detach() for record in output.routing])
     model.train(was_training)
-    return torch.cat(logits)
+    return torch.cat(logits), torch.cat(labels)
 
 
 def top_k_hits(logits_NC: Tensor, label_N: Tensor, k: int) -> Tensor:

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 
 from brainage import __version__
-from brainage.data.images import Images
+from brainage.data.images import ImageSource
 from brainage.models.classifier_weights import TrainedClassifier, save_classifier
 from brainage.models.image_classifier import ImageClassifier
 from brainage.models.model_file import model_fingerprint
@@ -21,7 +21,7 @@ from brainage.vision_config import VisionRecipe
 
 
 def train_classifier(
-    train: Images, validation: Images, recipe: VisionRecipe, out: Path, progress: Progress = quiet
+    train: ImageSource, validation: ImageSource, recipe: VisionRecipe, out: Path, progress: Progress = quiet
 ) -> TrainedClassifier:
     """Train in ``out``, going on after an interruption, and write ``model.safetensors``.
 

@@ -16,7 +16,10 @@ from torch import Tensor, nn
 
 from brainage.data.captioned_images import CaptionedImages
 from brainage.data.image_augment import augment
+from brainage.data.image_stream import StreamedPixels
+from brainage.data.squares import MemoryPixels
 from brainage.data.tokenizer import encode, encode_with_warning
+from brainage.errors import InputError
 from brainage.models.dual_encoder import DualEncoder
 from brainage.nn import RoutingRecord, balancing_loss
 from brainage.retrieval_config import RetrievalRecipe
@@ -80,10 +83,14 @@ class RetrievalTask(Task):
         caption_I = self.first_I + drawn_I.clamp(max=self.count_I - 1)
         draw = torch.Generator().manual_seed(epoch_seed(recipe.train, epoch, fabric.global_rank))
         colour = 255 * torch.tensor(recipe.image.mean)
-        for index in epoch_batches(len(self.images), recipe.train, epoch, fabric):
-            pixels_BCHW = fabric.to_device(self.images.pixels_NCHW[index]).float()
-            varied_BCHW = augment(pixels_BCHW, recipe.augment, draw, colour)
-            yield varied_BCHW, fabric.to_device(self.ids_CN[caption_I[index]])
+        chunks = epoch_batches(len(self.images), recipe.train, epoch, fabric)
+        left = recipe.augment
+        if self.images.pixels.cropped:
+            left = left.model_copy(update={"scale": 1.0, "aspect": 1.0})
+        seed = epoch_seed(recipe.train, epoch)
+        for pixels_BCHW, index_B in self.images.pixels.batches(chunks, recipe.augment, seed):
+            varied_BCHW = augment(fabric.to_device(pixels_BCHW).float(), left, draw, colour)
+            yield varied_BCHW, fabric.to_device(self.ids_CN[caption_I[index_B]])
 
     def loss(self, model: nn.Module, batch: Batch) -> StepResult:
         """InfoNCE over the batches of all devices, and balancing losses with the recipe's weights."""
@@ -103,7 +110,7 @@ class RetrievalTask(Task):
         """Recall both ways on the validation images, all at once."""
         if self.validation is None or self.measure is None:
             return {}
-        images_ID = embed_images(model, self.validation.pixels_NCHW, self.recipe.train.batch_size, fabric)
+        images_ID = embed_images(model, self.validation.pixels, self.recipe.train.batch_size, fabric)
         captions_CD = embed_captions(
             model, self.tokenizer, self.validation.captions, self.recipe.train.batch_size, fabric
         )
@@ -114,8 +121,9 @@ class RetrievalTask(Task):
     def probe(self, model: nn.Module, fabric: Fabric) -> list[RoutingRecord]:
         """Routing of images spread evenly over those to learn from."""
         step = max(1, len(self.images) // PROBE_IMAGES)
-        chosen = fabric.to_device(self.images.pixels_NCHW[::step][:PROBE_IMAGES])
-        routing: list[RoutingRecord] = model(chosen).image_routing
+        chosen = list(range(0, len(self.images), step))[:PROBE_IMAGES]
+        pixels_BCHW, _ = next(self.images.pixels.batches([chosen]))
+        routing: list[RoutingRecord] = model(fabric.to_device(pixels_BCHW)).image_routing
         return routing
 
 
@@ -158,7 +166,7 @@ def contrast(
 @torch.no_grad()
 def embed_images(
     model: nn.Module,
-    pixels_NCHW: Tensor,
+    pixels: MemoryPixels | StreamedPixels,
     batch_size: int,
     fabric: Fabric | None = None,
     routing: list[list[RoutingRecord]] | None = None,
@@ -168,7 +176,11 @@ def embed_images(
     parts = []
     was_training = model.training
     model.eval()
-    for part in pixels_NCHW.split(batch_size):
+    chunks = [part.tolist() for part in torch.arange(len(pixels)).split(batch_size)]
+    for chunk, (part, index_B) in zip(chunks, pixels.batches(chunks), strict=True):
+        if len(index_B) < len(chunk):
+            lost = sorted(pixels.skipped)[0]
+            raise InputError(lost, "an image that is cut short", "whole images", "delete it, or get it again")
         with fabric.autocast():
             output = model(fabric.to_device(part))
         parts.append(output.image_BD.float().cpu())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from brainage.data.image_augment import augment, mixup
+from brainage.data.image_augment import augment, mix
 from brainage.vision_config import ImageAugmentRecipe
 
 NOTHING = ImageAugmentRecipe(scale=1, aspect=1, flip=0)
@@ -72,7 +72,34 @@ def test_mixup_mixes_images_and_targets_alike(alpha):
     # Every image holds its own number, so its mean tells the mixture.
     images = torch.arange(32.0).view(32, 1, 1, 1).expand(32, 3, 4, 4)
     recipe = ImageAugmentRecipe(mixup=alpha)
-    mixed, target = mixup(images, targets, recipe, torch.Generator().manual_seed(0))
+    mixed, target = mix(images, targets, recipe, torch.Generator().manual_seed(0))
     torch.testing.assert_close(target.sum(dim=1), torch.ones(32))
     torch.testing.assert_close(mixed[:, 0, 0, 0], target @ torch.arange(32.0))
     assert (alpha == 0) == torch.equal(mixed, images)
+
+
+def test_cutmix_pastes_as_much_as_the_targets_say():
+    images = torch.stack([torch.full((3, 16, 16), float(value)) for value in range(6)])
+    targets = torch.eye(6)
+    recipe = ImageAugmentRecipe(cutmix=1.0)
+    pasted_any = False
+    for seed in range(8):
+        mixed, target = mix(images, targets, recipe, torch.Generator().manual_seed(seed))
+        for index in range(6):
+            own = (mixed[index] == index).float().mean()
+            torch.testing.assert_close(target[index, index], own)
+            pasted_any |= bool(own < 1)
+        torch.testing.assert_close(target.sum(1), torch.ones(6))
+    assert pasted_any
+
+
+def test_turns_are_quarter_turns():
+    images = torch.rand(40, 3, 8, 8)
+    recipe = ImageAugmentRecipe(scale=1, aspect=1, flip=0, turns=True)
+    turned = augment(images, recipe, torch.Generator().manual_seed(0), torch.zeros(3))
+    seen = set()
+    for before, after in zip(images, turned, strict=True):
+        quarters = [k for k in range(4) if torch.allclose(after, before.rot90(k, (1, 2)), atol=1e-4)]
+        assert len(quarters) == 1
+        seen.add(quarters[0])
+    assert seen == {0, 1, 2, 3}

@@ -8,7 +8,7 @@ from PIL import Image
 
 from brainage.data.image_decoding import decode
 from brainage.data.images import find_classes, load_images
-from brainage.errors import ConfigError, InputError
+from brainage.errors import InputError
 
 RED = (255, 0, 0)
 
@@ -119,8 +119,10 @@ def test_too_few_folders(tmp_path):
         find_classes(tmp_path / "train")
 
 
-def test_more_than_the_memory_limit_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    folder(tmp_path, "train", ("a", "b"))
-    monkeypatch.setattr("brainage.data.squares.MEMORY_LIMIT", 4 * 3 * 64 - 1)
-    with pytest.raises(ConfigError, match="image_size"):
-        load_images(tmp_path, "train", 8)
+def test_evaluation_crops_as_timm_does(tmp_path):
+    """crop_pct 0.5: the image is resized to twice the size, and its middle quarter is kept."""
+    image = Image.new("RGB", (16, 16), "white")
+    image.paste(RED, (4, 4, 12, 12))
+    image.save(tmp_path / "a.png")
+    pixels = decode(tmp_path / "a.png", 8, 0.5)
+    np.testing.assert_array_equal(pixels.transpose(1, 2, 0), np.broadcast_to(RED, (8, 8, 3)))

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from brainage.data.captioned_images import CaptionedImages
+from brainage.data.squares import MemoryPixels
 from brainage.data.tokenizer import learn_tokenizer, vocabulary_of
 from brainage.models.dual_encoder import DualEncoder
 from brainage.retrieval_config import RetrievalRecipe
@@ -31,7 +32,9 @@ def drawn(count: int, seed: int) -> CaptionedImages:
     texts = [(f"bright {PLACES[i % 3]}", f"it shines {PLACES[i % 3]}") for i in range(count - 1)]
     texts.append((f"light {PLACES[(count - 1) % 3]}",))
     names = tuple(f"{index}.png" for index in range(count))
-    return CaptionedImages(pixels.clamp(0, 255).to(torch.uint8), tuple(texts), names, ("bad.png",))
+    return CaptionedImages(
+        MemoryPixels(pixels.clamp(0, 255).to(torch.uint8)), tuple(texts), names, ("bad.png",)
+    )
 
 
 def recipe(**train: object) -> RetrievalRecipe:
