@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainage.cli.retrieval_zero_shot import zero_shot
 from brainage.cli.terminal import command
 
 if TYPE_CHECKING:
@@ -189,5 +190,5 @@ app = typer.Typer(
     help="Images found by text and captions by image: train a dual encoder, measure it, search with it.",
     no_args_is_help=True,
 )
-for _name, _function in (("train", train), ("eval", evaluate), ("search", search)):
+for _name, _function in (("train", train), ("eval", evaluate), ("search", search), ("zero-shot", zero_shot)):
     app.command(_name)(command(_function))

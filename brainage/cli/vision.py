@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainage.cli.terminal import command
+from brainage.cli.vision_inspect import DATA_HELP, experts, probe, upcycle
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-DATA_HELP = "Folder with train/<class>/ and val/<class>/, or shards train*.tar and val*.tar of WebDataset."
 
 
 def train(
@@ -126,5 +125,11 @@ app = typer.Typer(
     help="Image classification with the same layers: train on a folder of images, evaluate a model.",
     no_args_is_help=True,
 )
-for _name, _function in (("train", train), ("eval", evaluate)):
+for _name, _function in (
+    ("train", train),
+    ("eval", evaluate),
+    ("probe", probe),
+    ("experts", experts),
+    ("upcycle", upcycle),
+):
     app.command(_name)(command(_function))

@@ -12,6 +12,7 @@ from lightning.fabric import Fabric
 from brainage.data.images import ImageSource
 from brainage.models.classifier_weights import TrainedClassifier
 from brainage.nn import RoutingRecord
+from brainage.predict.image_experts import experts_by_class
 from brainage.predict.image_routing import routing_rows
 from brainage.train.images import predict_logits, top_k_hits
 
@@ -25,8 +26,9 @@ def evaluate_classifier(
         ``top1``, ``top5`` (fewer with fewer classes: ``k``), ``loss`` (cross-entropy), ``num_images``,
         ``skipped`` files, ``images_per_second``; ``classes``: for each its name, number of images, top-1 and
         the class that it is most often taken for (None where it never is), with the share; ``routing``: for
-        each mixture layer the statistics of its load and the share of tokens below the threshold. The load of
-        a Soft MoE counts the weight that tokens give to its experts, of which none is chosen.
+        each mixture layer the statistics of its load, the share of tokens below the threshold, and
+        ``by_class``, the share of each class's gates that each expert takes. The load of a Soft MoE counts
+        the weight that tokens give to its experts, of which none is chosen.
     """
     routing: list[list[RoutingRecord]] = []
     start = time.perf_counter()
@@ -48,8 +50,16 @@ def evaluate_classifier(
         "loss": float(F.cross_entropy(logits_NC, label_N)),
         "images_per_second": len(label_N) / seconds,
         "classes": _by_class(confusion_CC, trained.classes),
-        "routing": routing_rows(routing, trained.recipe.model.router),
+        "routing": _by_layer(routing, label_N, trained),
     }
+
+
+def _by_layer(
+    routing: list[list[RoutingRecord]], label_N: torch.Tensor, trained: TrainedClassifier
+) -> list[dict[str, Any]]:
+    rows = routing_rows(routing, trained.recipe.model.router)
+    tables = experts_by_class(routing, label_N, len(trained.classes)) if rows else []
+    return [{**row, "by_class": table.round(4).tolist()} for row, table in zip(rows, tables, strict=True)]
 
 
 def _by_class(confusion_CC: torch.Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:

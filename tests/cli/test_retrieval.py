@@ -125,3 +125,18 @@ def test_captions_without_splits_need_a_validation_file(trained, tmp_path):
     outcome = brainage("retrieval", "train", root / "recipe.yaml", *words)
     assert outcome.exit_code == 1
     assert "give the captions of other images by --validation" in outcome.output
+
+
+def test_zero_shot(trained, tmp_path):
+    root, _ = trained
+    for index, name in enumerate(("dark", "bright")):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (200 * index,) * 3).save(tmp_path / "val" / name / "a.png")
+    model = root / "run" / "model.safetensors"
+    outcome = brainage("retrieval", "zero-shot", model, "--data", tmp_path, "--prompt", "a {} picture")
+    assert outcome.exit_code == 0, outcome.output
+    assert "2 images: top-1" in outcome.output
+    (tmp_path / "names.txt").write_text("night\n")
+    outcome = brainage("retrieval", "zero-shot", model, "--data", tmp_path, "--names", tmp_path / "names.txt")
+    assert outcome.exit_code == 2
+    assert "must name the 2 classes" in outcome.output

@@ -47,6 +47,49 @@ def test_train_then_eval(pictures):
     assert outcome.exit_code == 0, outcome.output
     assert "bright" in outcome.output
     assert "images/s" in outcome.output
+    model, data = run / "model.safetensors", pictures / "data"
+    outcome = brainage("vision", "probe", model, "--data", data, "--shots", 1, "--shots", 3)
+    assert outcome.exit_code == 0, outcome.output
+    assert "images a class" in outcome.output
+    chosen = [data / "val" / "dark" / name for name in ("0.png", "1.png")]
+    outcome = brainage("vision", "experts", model, *chosen, "-o", pictures / "experts.png")
+    assert outcome.exit_code == 0, outcome.output
+    with Image.open(pictures / "experts.png") as sheet:
+        assert sheet.width > 2 * 192
+    outcome = brainage(
+        "vision", "experts", model, data / "val" / "dark" / "bad.png", "-o", pictures / "e.png"
+    )
+    assert outcome.exit_code == 1
+    assert "bad.png: found no readable image" in outcome.output
+
+
+def test_upcycle_tells_what_it_costs(pictures):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.ViTConfig(**sizes, image_size=8, patch_size=4, num_labels=2)
+    transformers.ViTForImageClassification(config).save_pretrained(pictures / "vit")
+    model = {**RECIPE["model"], "depth": 2, "hidden_dim": 32, "moe_blocks": [1], "pooling": "cls"}
+    (pictures / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "model": model}))
+    words = (
+        "--recipe",
+        pictures / "recipe.yaml",
+        "--data",
+        pictures / "data",
+        "-o",
+        pictures / "up.safetensors",
+    )
+    outcome = brainage("vision", "upcycle", pictures / "vit" / "model.safetensors", *words)
+    assert outcome.exit_code == 0, outcome.output
+    rows = [line.split("│")[2:5] for line in outcome.output.splitlines() if "│" in line]
+    # Experts of a shared basis are the network itself: the same figures.
+    assert len(rows) == 2
+    assert rows[0] == rows[1]
+    assert brainage("vision", "eval", pictures / "up.safetensors", "--data", pictures / "data").exit_code == 0
+    again = {**RECIPE, "model": model, "init": str(pictures / "vit" / "model.safetensors")}
+    (pictures / "recipe.yaml").write_text(yaml.safe_dump(again))
+    words = (pictures / "recipe.yaml", "--data", pictures / "data", "-o", pictures / "tuned")
+    assert brainage("vision", "train", *words).exit_code == 0
+    assert str(pictures).encode() not in (pictures / "tuned" / "model.safetensors").read_bytes()
 
 
 def test_missing_class_is_one_sentence(pictures):
