@@ -124,7 +124,8 @@ def random_crop(file: Any, size: int, recipe: ImageAugmentRecipe, draw: np.rando
     ratio = np.exp(draw.uniform(-1, 1) * np.log(recipe.aspect))
     across, down = min(width, (area * ratio) ** 0.5), min(height, (area / ratio) ** 0.5)
     left, top = draw.uniform(0, width - across), draw.uniform(0, height - down)
-    box = (left, top, left + across, top + down)
+    # Rounding may lead a hair beyond the edge, which Pillow refuses.
+    box = (left, top, min(left + across, width), min(top + down, height))
     image = image.resize((size, size), Image.Resampling.BICUBIC, box)
     if recipe.rand_augment:
         image = rand_augment(image, recipe.rand_augment, draw)

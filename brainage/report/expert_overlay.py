@@ -60,5 +60,5 @@ def expert_overlay(
 
 def expert_colours(count: int) -> np.ndarray:
     """Colours (E, 3) uint8 that can be told apart."""
-    palette = np.array(colormaps["tab20"].colors)[np.r_[0:20:2, 1:20:2]]
+    palette = colormaps["tab20"](np.r_[0:20:2, 1:20:2])[:, :3]
     return (255 * palette[np.arange(max(count, 1)) % len(palette)]).round().astype(np.uint8)

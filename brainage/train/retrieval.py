@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -202,7 +202,7 @@ def embed_captions(
     fabric = fabric or Fabric(accelerator="auto", devices=1)
     different = list(dict.fromkeys(captions))
     place = {text: index for index, text in enumerate(different)}
-    length = model.text.recipe.length
+    length = cast(DualEncoder, model).text.recipe.length
     ids_CN = encode(tokenizer, different, length)[0]
     parts = []
     was_training = model.training
