@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class Located:
     offset: int | None = None
     size: int | None = None
 
-    def open(self) -> io.BufferedIOBase:
+    def open(self) -> IO[bytes]:
         """Its bytes."""
         if self.offset is None:
             return self.path.open("rb")

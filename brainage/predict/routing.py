@@ -131,7 +131,8 @@ def _probe_images(trained: Any, path: Path, data: Path | None, limit: int) -> Pr
         raise InputError(path, "an image classifier", "images to route", remedy)
     per_class = max(1, limit // len(trained.classes))
     images = load_images(data, "val", trained.recipe.model.image_size, trained.classes, per_class)
-    routing = [trained.model(pixels).routing for pixels in images.pixels_NCHW.split(BATCH)]
+    chunks = [part.tolist() for part in torch.arange(len(images)).split(BATCH)]
+    routing = [trained.model(pixels).routing for pixels, _ in images.source.batches(chunks)]
     return Probe(routing, len(images), f"validation images of {data.resolve().name}", simulated=False)
 
 
