@@ -33,19 +33,24 @@ def test_imagenet_has_every_router_at_every_size():
 
 @pytest.mark.parametrize("name", IMAGENET)
 def test_imagenet(name):
-    """Built without memory; the smallest also runs."""
+    """All can be read; the smallest are built, with about as many weights as their mixtures ask for."""
     recipe = load_recipe(PIPELINES / f"{name}.yaml", VisionRecipe)
     assert f"_{recipe.model.router}_" in name
-    with torch.device("meta"):
+    if name.endswith("_ti16"):
         model = ImageClassifier(recipe.model, 1000)
-    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    smallest, largest = {"ti": (5, 20), "s": (22, 60), "b": (86, 220)}[name.split("_")[2][:-2]]
-    assert smallest < millions < largest
+        millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+        assert 5 < millions < 14
 
 
 @pytest.mark.parametrize("name", ["ucm", "coco", "flickr30k"])
 def test_retrieval(name):
     recipe = load_recipe(PIPELINES / f"{name}_retrieval_ermoe.yaml", RetrievalRecipe)
-    with torch.device("meta"):
-        model = DualEncoder(recipe, recipe.tokenizer.vocabulary)
-    assert model.image.recipe.router == "ermoe"
+    assert recipe.image.router == "ermoe"
+    if name == "ucm":
+        model = DualEncoder(recipe, recipe.tokenizer.vocabulary).eval()
+        with torch.no_grad():
+            size = recipe.image.image_size
+            output = model(
+                torch.zeros(1, 3, size, size), torch.ones(1, recipe.text.length, dtype=torch.int64)
+            )
+        assert output.image_BD.shape == output.text_BD.shape == (1, recipe.embed_dim)

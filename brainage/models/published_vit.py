@@ -86,7 +86,7 @@ def load_published(encoder: ImageEncoder, path: str | PathLike[str]) -> Loaded:
 
     Args:
         encoder: of the sizes of the file, with the stem ``patch``; its image size may differ, positions are
-            then resampled (bicubic, as timm does it).
+            then resampled (bicubic; smoothed before where the grid shrinks).
         path: safetensors file.
 
     Raises:
@@ -187,7 +187,8 @@ def _positions(position_1ND: Tensor, grid: int, path: Path) -> tuple[Tensor, int
         raise CheckpointError(path, f"{len(patches_ND)} positions, no square", EXPECTED, REMEDY)
     if old != grid:
         square = patches_ND.T.reshape(1, -1, old, old)
-        square = F.interpolate(square, (grid, grid), mode="bicubic", antialias=True)
+        # As timm where the grid shrinks; enlarged, antialiasing would only swap the bicubic kernel.
+        square = F.interpolate(square, (grid, grid), mode="bicubic", antialias=grid < old)
         patches_ND = square.flatten(2)[0].T
     return torch.cat((first_1D, patches_ND)), old, grid
 

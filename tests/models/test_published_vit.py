@@ -98,7 +98,6 @@ def test_positions_are_resampled_as_the_original_does_it(original):
     images = torch.rand(2, 3, 48, 48)
     with torch.no_grad():
         expected = model((images - 0.5) / 0.5, interpolate_pos_encoding=True).logits
-    # Enlarged: antialiasing has no part, so both are plain bicubic.
     torch.testing.assert_close(ours(images * 255).logits_BC, expected, atol=1e-4, rtol=0)
 
 
