@@ -15,7 +15,8 @@ from torch import nn
 
 from brainage.config import BrainAgeRecipe, TrainRecipe, parse_recipe
 from brainage.errors import CheckpointError, ConfigError
-from brainage.train.fit import _parameter_groups, fit
+from brainage.train.fit import fit
+from brainage.train.parameter_groups import parameter_groups
 from brainage.train.schedule import warmup_cosine
 
 
@@ -160,7 +161,7 @@ def test_a_batch_must_divide_among_devices_and_micro_batches() -> None:
 
 def test_every_parameter_is_in_one_group_and_bases_are_not_decayed(toy: ModuleType) -> None:
     model = toy.ToyModel(0.0)
-    decayed, exempt = _parameter_groups(model, 0.05)
+    decayed, exempt = parameter_groups(model, TrainRecipe(weight_decay=0.05))
     sizes = [sum(p.numel() for p in group["params"]) for group in (decayed, exempt)]
     assert sum(sizes) == sum(p.numel() for p in model.parameters())
     assert (decayed["weight_decay"], exempt["weight_decay"]) == (0.05, 0)
