@@ -283,6 +283,17 @@ class CardRecipe(Recipe):
     limits: tuple[str, ...] = ()
 
 
+class BrainAgeTrainRecipe(TrainRecipe):
+    """How ERMoE-ba is fitted.
+
+    Attributes:
+        probe_copies: augmented copies of the training scans that the head is fitted to, beside the scans and
+            their mirror images, before all weights are trained.
+    """
+
+    probe_copies: int = Field(default=10, ge=0)
+
+
 class BrainAgeRecipe(Recipe):
     """One training of ERMoE-ba: data, model and optimisation in one file.
 
@@ -298,7 +309,7 @@ class BrainAgeRecipe(Recipe):
     preprocess: PreprocessRecipe = PreprocessRecipe()
     atlas: AtlasRecipe = AtlasRecipe()
     model: ModelRecipe = ModelRecipe()
-    train: TrainRecipe = TrainRecipe()
+    train: BrainAgeTrainRecipe = BrainAgeTrainRecipe()
 
 
 def load_recipe(path: str | PathLike[str], kind: type[RecipeT]) -> RecipeT:

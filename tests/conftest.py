@@ -59,7 +59,7 @@ def tiny_model() -> TrainedModel:
     torch.manual_seed(0)
     model = BrainAgeModel(recipe.model, layout, 50.0, 20.0).eval()
     torch.nn.init.normal_(model.head.weight_ND)
-    features = (len(layout.index_N), 80)
+    features = (len(layout.index_N), 10)
     return TrainedModel(
         model=model,
         recipe=recipe,

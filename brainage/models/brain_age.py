@@ -69,41 +69,40 @@ def _mixture(recipe: ModelRecipe, num_tokens: int, num_experts: int) -> dict[str
 
 
 class HistogramStem(nn.Module):
-    """Token embeddings from the tissue shares in each octant of a patch.
+    """Token embeddings from the tissue shares in a patch.
 
-    Every octant is described by its soft intensity histogram: a voxel is shared linearly between the two
-    nearest of ``bins`` intensities. On normalised volumes that is the share of fluid, of grey and of white
-    matter and of their mixtures, which is what age changes. A gain by position lets the same tissue mean
-    different things in different places, as it does in a voxelwise regression.
+    A patch is described by its soft intensity histogram: a voxel is shared linearly between the two nearest
+    of ``bins`` intensities. On normalised volumes that is the share of fluid, of grey and of white matter and
+    of their mixtures, which is what age changes. Square roots of the shares are embedded (the Hellinger
+    transform, which gives histograms unit length), so that rare tissue counts for more. A gain by position
+    lets the same tissue mean different things in different places, as it does in a voxelwise regression.
 
     Args:
         num_tokens: N.
-        patch: edge of a patch in voxels, even.
         dim: width D.
         bins: intensities, evenly spaced over [0, ``CEILING``].
     """
 
     CEILING = 1.25
 
-    def __init__(self, num_tokens: int, patch: int, dim: int, bins: int = 10) -> None:
+    def __init__(self, num_tokens: int, dim: int, bins: int = 10) -> None:
         super().__init__()
-        self.patch, self.bins = patch, bins
-        self.embed = nn.Linear(8 * bins, dim)
+        self.bins = bins
+        self.embed = nn.Linear(bins, dim)
         self.norm = nn.LayerNorm(dim)
         self.gain_ND = nn.Parameter(torch.ones(num_tokens, dim))
 
     def histograms(self, patches_BNXYZ: Tensor) -> Tensor:
-        """Soft histograms (B, N, 8 * bins) of the octants of patches (B, N, P, P, P), each summing to 1."""
-        half = self.patch // 2
-        octants = patches_BNXYZ.unflatten(4, (2, half)).unflatten(3, (2, half)).unflatten(2, (2, half))
-        voxels = octants.permute(0, 1, 2, 4, 6, 3, 5, 7).flatten(5).flatten(2, 4)
+        """Soft histograms (B, N, bins) of patches (B, N, P, P, P), each summing to 1."""
+        voxels = patches_BNXYZ.flatten(2)
         position = voxels.float().clamp(0, self.CEILING) * ((self.bins - 1) / self.CEILING)
         shares = [(1 - (position - centre).abs()).clamp_min_(0).mean(-1) for centre in range(self.bins)]
-        return torch.stack(shares, -1).flatten(2)
+        return torch.stack(shares, -1)
 
     def forward(self, histograms_BNF: Tensor) -> Tensor:
         """Embeddings (B, N, D) of histograms (B, N, F)."""
-        return self.norm(self.embed(histograms_BNF)) * self.gain_ND
+        # Kept from 0, where the root has no gradient.
+        return self.norm(self.embed(histograms_BNF.clamp_min(1e-6).sqrt())) * self.gain_ND
 
 
 class AdditiveHead(nn.Module):
@@ -148,14 +147,12 @@ class BrainAgeModel(nn.Module):
 
     def __init__(self, recipe: ModelRecipe, layout: TokenLayout, mean_age: float, std_age: float) -> None:
         super().__init__()
-        if recipe.patch % 2:
-            raise ConfigError("patch", recipe.patch, "must be even, since the stem looks at its octants")
         self.recipe, self.grid, self.expert_names = recipe, layout.grid, layout.expert_names
         self.register_buffer("index_N", layout.index_N)
         self.register_buffer("prior_NE", layout.prior_NE)
         self.register_buffer("baseline", torch.tensor(float(mean_age)))
         self.register_buffer("scale", torch.tensor(float(std_age)))
-        self.stem = HistogramStem(len(layout.index_N), recipe.patch, recipe.dim)
+        self.stem = HistogramStem(len(layout.index_N), recipe.dim)
         self.encoder = VisionTransformer(
             num_tokens=len(layout.index_N),
             dim=recipe.dim,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -12,7 +12,7 @@ from monai.data import DataLoader, Dataset
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
-from brainage.config import TrainRecipe
+from brainage.config import BrainAgeTrainRecipe
 from brainage.data.augment import augmentation
 from brainage.data.datasets import AgedScan
 from brainage.models.brain_age import BrainAgeModel
@@ -42,29 +42,43 @@ class BrainAgeTask(Task):
         self,
         model: BrainAgeModel,
         scans: Sequence[AgedScan],
-        recipe: TrainRecipe,
+        recipe: BrainAgeTrainRecipe,
         validation: Sequence[AgedScan] = (),
     ) -> None:
         self.model, self.scans, self.recipe, self.validation = model, scans, recipe, validation
         self.steps_per_epoch = steps_per_epoch(len(scans), recipe)
 
     def start(self, fabric: Fabric) -> None:
-        """Fit the head in closed form."""
-        linear_probe(self.model, self.scans, self.recipe.batch_size, fabric)
+        """Fit the head in closed form, to the scans, their mirror images and augmented copies of them."""
+        ages = [scan.age for scan in self.scans]
+        linear_probe(self.model, ages, self._copies(fabric), fabric)
+
+    def _copies(self, fabric: Fabric) -> Iterator[Iterable[Tensor]]:
+        size = self.recipe.batch_size
+        yield _volumes(self.scans, size)
+        # The model grid is symmetric about x = 0.
+        yield (volume_B1XYZ.flip(2) for volume_B1XYZ in _volumes(self.scans, size))
+        for copy in range(self.recipe.probe_copies):
+            # Epochs count from 0; every process makes the same copies.
+            loader = self._augmented(_in_order(self.scans, size), epoch_seed(self.recipe, -1 - copy))
+            yield (convert_to_tensor(batch["volume"], track_meta=False) for batch in loader)
 
     def batches(self, fabric: Fabric, epoch: int) -> Iterator[Batch]:
         """Augmented volumes (B, 1, X, Y, Z) and ages (B,); the same for the same seed, epoch and rank."""
-        items = [{"volume": scan.volume, "age": scan.age} for scan in self.scans]
-        seed = epoch_seed(self.recipe, epoch, fabric.global_rank)
-        loader = DataLoader(
-            Dataset(items, augmentation()),
-            batch_sampler=epoch_batches(len(items), self.recipe, epoch, fabric),
-            num_workers=self.recipe.workers,
-            generator=torch.Generator().manual_seed(seed),
-        )
+        indices = epoch_batches(len(self.scans), self.recipe, epoch, fabric)
+        loader = self._augmented(indices, epoch_seed(self.recipe, epoch, fabric.global_rank))
         for batch in loader:
             volume = convert_to_tensor(batch["volume"], track_meta=False)
             yield fabric.to_device(volume), fabric.to_device(batch["age"].float())
+
+    def _augmented(self, batches: Iterable[Sequence[int]], seed: int) -> DataLoader:
+        """Loader of augmented scans, batch by batch."""
+        return DataLoader(
+            Dataset([{"volume": scan.volume, "age": scan.age} for scan in self.scans], augmentation()),
+            batch_sampler=batches,
+            num_workers=self.recipe.workers,
+            generator=torch.Generator().manual_seed(seed),
+        )
 
     def loss(self, model: nn.Module, batch: Batch) -> StepResult:
         """Smooth L1 distance of predicted and true ages on the model's scale, and any balancing loss."""
@@ -94,7 +108,18 @@ class BrainAgeTask(Task):
 
     def finish(self, model: nn.Module, fabric: Fabric) -> None:
         """Make a contribution of 0 that of the average training scan."""
-        centre_contributions(cast(BrainAgeModel, model), self.scans, self.recipe.batch_size, fabric)
+        volumes = _volumes(self.scans, self.recipe.batch_size)
+        centre_contributions(cast(BrainAgeModel, model), volumes, fabric)
+
+
+def _in_order(scans: Sequence[AgedScan], batch_size: int) -> list[range]:
+    return [range(start, min(start + batch_size, len(scans))) for start in range(0, len(scans), batch_size)]
+
+
+def _volumes(scans: Sequence[AgedScan], batch_size: int) -> Iterator[Tensor]:
+    """Volumes (B, 1, X, Y, Z) of the scans, batch by batch in their order."""
+    for batch in _in_order(scans, batch_size):
+        yield torch.stack([scans[index].volume.float() for index in batch])
 
 
 @torch.no_grad()
@@ -106,8 +131,7 @@ def predict_tokens(
     was_training = model.training
     model.eval()
     outputs = []
-    for start in range(0, len(scans), batch_size):
-        volumes = torch.stack([scan.volume.float() for scan in scans[start : start + batch_size]])
+    for volumes in _volumes(scans, batch_size):
         with fabric.autocast():
             output = model(fabric.to_device(volumes))
         outputs.append((output.age_B.cpu(), output.contributions_BN.cpu()))

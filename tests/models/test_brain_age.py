@@ -55,9 +55,9 @@ def test_a_volume_of_another_shape_is_refused() -> None:
 
 def test_histogram_shares_a_voxel_between_its_two_nearest_bins() -> None:
     # Bins at 0, 0.3125, 0.625, ...: 0.125 lies 0.4 of the way from the first to the second.
-    stem = HistogramStem(1, 2, 8, bins=5)
-    patch = torch.tensor([0.125, 0.0, 1.25, 9.0, -1.0, 0.625, 0.3125, 0.0]).reshape(1, 1, 2, 2, 2)
-    histogram = stem.histograms(patch).reshape(8, 5)
+    stem = HistogramStem(1, 8, bins=5)
+    patch = torch.tensor([0.125, 0.0, 1.25, 9.0, -1.0, 0.625, 0.3125, 0.0])
+    histogram = stem.histograms(patch.reshape(1, 8, 1, 1, 1)).reshape(8, 5)
     expected = torch.tensor(
         [
             [0.6, 0.4, 0, 0, 0],
@@ -73,13 +73,15 @@ def test_histogram_shares_a_voxel_between_its_two_nearest_bins() -> None:
     torch.testing.assert_close(histogram, expected, atol=1e-6, rtol=0)
 
 
-def test_histograms_of_octants_keep_their_places() -> None:
-    stem = HistogramStem(1, 4, 8, bins=3)
-    patch = torch.zeros(1, 1, 4, 4, 4)
-    patch[..., 2:, :2, 2:] = 1.25  # octant (1, 0, 1), the sixth
-    histogram = stem.histograms(patch).reshape(8, 3)
-    assert histogram[5].tolist() == [0, 0, 1]
-    assert histogram[[0, 1, 2, 3, 4, 6, 7], 0].tolist() == [1] * 7
+def test_embeddings_see_the_roots_of_the_shares() -> None:
+    stem = HistogramStem(1, 2, bins=3)
+    torch.nn.init.eye_(stem.embed.weight)
+    torch.nn.init.zeros_(stem.embed.bias)
+    stem.norm = torch.nn.Identity()
+    patch = torch.zeros(1, 1, 2, 2, 2)
+    patch[..., 0, 0, 0] = 1.25  # one voxel in eight in the last bin
+    patch[..., 0, 1, :] = 0.625  # two in the middle
+    torch.testing.assert_close(stem(patch), torch.tensor([[[(5 / 8) ** 0.5, (2 / 8) ** 0.5]]]))
 
 
 @pytest.mark.parametrize("prior", ["soft", "hard", "none"])
@@ -188,8 +190,3 @@ def test_regional_experts_take_tokens_of_their_region_only() -> None:
 def test_without_the_prior_every_expert_is_open_to_every_token() -> None:
     (record,) = make(prior="none", top_k=3, threshold=-1.0)(volumes(8)).routing
     assert (record.experts_BNK.sort(-1).values == torch.arange(3)).all()
-
-
-def test_an_odd_patch_is_refused() -> None:
-    with pytest.raises(ConfigError, match="patch"):
-        make(patch=3)
