@@ -287,8 +287,8 @@ class BrainAgeTrainRecipe(TrainRecipe):
     """How ERMoE-ba is fitted.
 
     Attributes:
-        probe_copies: augmented copies of the training scans that the head is fitted to, beside the scans and
-            their mirror images, before all weights are trained.
+        probe_copies: augmented copies of the training scans that the final head is fitted to, beside the
+            scans and their mirror images.
     """
 
     probe_copies: int = Field(default=10, ge=0)

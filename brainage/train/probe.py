@@ -22,9 +22,9 @@ def linear_probe(
 ) -> None:
     """Set the head to the ridge regression of age on the tokens of the encoder as it stands.
 
-    Linear probing before fine-tuning (Kumar et al. 2022, arXiv 2202.10054): an encoder whose head already
-    fits is not first torn about by the gradients of a head that does not. Learning from changed copies of the
-    scans beside the scans themselves makes the head indifferent to what was changed.
+    Before fine-tuning (Kumar et al. 2022, arXiv 2202.10054): an encoder whose head already fits is not first
+    torn about by the gradients of a head that does not. Learning from changed copies of the scans beside the
+    scans themselves makes the head indifferent to what was changed.
 
     Args:
         model: whose head is set.
