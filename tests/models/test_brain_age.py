@@ -81,7 +81,8 @@ def test_embeddings_see_the_roots_of_the_shares() -> None:
     patch = torch.zeros(1, 1, 2, 2, 2)
     patch[..., 0, 0, 0] = 1.25  # one voxel in eight in the last bin
     patch[..., 0, 1, :] = 0.625  # two in the middle
-    torch.testing.assert_close(stem(stem.histograms(patch)), torch.tensor([[[(5 / 8) ** 0.5, (2 / 8) ** 0.5]]]))
+    roots = torch.tensor([[[(5 / 8) ** 0.5, (2 / 8) ** 0.5]]])
+    torch.testing.assert_close(stem(stem.histograms(patch)), roots)
 
 
 @pytest.mark.parametrize("prior", ["soft", "hard", "none"])
