@@ -133,6 +133,7 @@ class ModelRecipe(Recipe):
 
     Attributes:
         patch: edge of a token, voxels of the 2 mm model grid.
+        cells: blocks along that edge whose tissues are described separately.
         dim, depth, num_heads, hidden_dim: of the vision transformer.
         moe_blocks: indices of the blocks whose feed-forward layer is a mixture.
         free_experts: experts open to every token, besides one regional expert for each group of the atlas.
@@ -152,6 +153,7 @@ class ModelRecipe(Recipe):
     """
 
     patch: int = Field(default=8, ge=2)
+    cells: int = Field(default=1, ge=1)
     dim: int = Field(default=128, ge=8)
     depth: int = Field(default=4, ge=1)
     num_heads: int = Field(default=4, ge=1)
@@ -291,7 +293,7 @@ class BrainAgeTrainRecipe(TrainRecipe):
             scans and their mirror images.
     """
 
-    probe_copies: int = Field(default=10, ge=0)
+    probe_copies: int = Field(default=6, ge=0)
 
 
 class BrainAgeRecipe(Recipe):

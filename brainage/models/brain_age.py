@@ -71,33 +71,37 @@ def _mixture(recipe: ModelRecipe, num_tokens: int, num_experts: int) -> dict[str
 class HistogramStem(nn.Module):
     """Token embeddings from the tissue shares in a patch.
 
-    A patch is described by its soft intensity histogram: a voxel is shared linearly between the two nearest
-    of ``bins`` intensities. On normalised volumes that is the share of fluid, of grey and of white matter and
-    of their mixtures, which is what age changes. Square roots of the shares are embedded (the Hellinger
-    transform, which gives histograms unit length), so that rare tissue counts for more. A gain by position
-    lets the same tissue mean different things in different places, as it does in a voxelwise regression.
+    A patch is described by the soft intensity histogram of the whole, or of each of the ``cells`` ** 3 blocks
+    that it is cut into: a voxel is shared linearly between the two nearest of ``bins`` intensities. On
+    normalised volumes that is the share of fluid, of grey and of white matter and of their mixtures, which is
+    what age changes. Square roots of the shares are embedded (the Hellinger transform, which gives histograms
+    unit length), so that rare tissue counts for more. A gain by position lets the same tissue mean different
+    things in different places, as it does in a voxelwise regression.
 
     Args:
         num_tokens: N.
         dim: width D.
+        cells: blocks along an edge of the patch, which it divides.
         bins: intensities, evenly spaced over [0, ``CEILING``].
     """
 
     CEILING = 1.25
 
-    def __init__(self, num_tokens: int, dim: int, bins: int = 10) -> None:
+    def __init__(self, num_tokens: int, dim: int, cells: int = 1, bins: int = 10) -> None:
         super().__init__()
-        self.bins = bins
-        self.embed = nn.Linear(bins, dim)
+        self.cells, self.bins = cells, bins
+        self.embed = nn.Linear(cells**3 * bins, dim)
         self.norm = nn.LayerNorm(dim)
         self.gain_ND = nn.Parameter(torch.ones(num_tokens, dim))
 
     def histograms(self, patches_BNXYZ: Tensor) -> Tensor:
-        """Soft histograms (B, N, bins) of patches (B, N, P, P, P), each summing to 1."""
-        voxels = patches_BNXYZ.flatten(2)
+        """Soft histograms (B, N, cells ** 3 * bins) of patches (B, N, P, P, P), each summing to 1."""
+        edge = (self.cells, patches_BNXYZ.shape[2] // self.cells)
+        blocks = patches_BNXYZ.unflatten(4, edge).unflatten(3, edge).unflatten(2, edge)
+        voxels = blocks.permute(0, 1, 2, 4, 6, 3, 5, 7).flatten(5).flatten(2, 4)
         position = voxels.float().clamp(0, self.CEILING) * ((self.bins - 1) / self.CEILING)
         shares = [(1 - (position - centre).abs()).clamp_min_(0).mean(-1) for centre in range(self.bins)]
-        return torch.stack(shares, -1)
+        return torch.stack(shares, -1).flatten(2)
 
     def forward(self, histograms_BNF: Tensor) -> Tensor:
         """Embeddings (B, N, D) of histograms (B, N, F)."""
@@ -147,12 +151,14 @@ class BrainAgeModel(nn.Module):
 
     def __init__(self, recipe: ModelRecipe, layout: TokenLayout, mean_age: float, std_age: float) -> None:
         super().__init__()
+        if recipe.patch % recipe.cells:
+            raise ConfigError("cells", recipe.cells, f"must divide patch ({recipe.patch})")
         self.recipe, self.grid, self.expert_names = recipe, layout.grid, layout.expert_names
         self.register_buffer("index_N", layout.index_N)
         self.register_buffer("prior_NE", layout.prior_NE)
         self.register_buffer("baseline", torch.tensor(float(mean_age)))
         self.register_buffer("scale", torch.tensor(float(std_age)))
-        self.stem = HistogramStem(len(layout.index_N), recipe.dim)
+        self.stem = HistogramStem(len(layout.index_N), recipe.dim, recipe.cells)
         self.encoder = VisionTransformer(
             num_tokens=len(layout.index_N),
             dim=recipe.dim,

@@ -23,7 +23,7 @@ from brainage.data.datasets import AgedScan
 from brainage.models.brain_age import BrainAgeModel, TokenLayout
 from brainage.models.weights import TrainedModel
 from brainage.train.brain_age import predict_tokens
-from brainage.train.probe import linear_probe
+from brainage.train.probe import as_they_are_and_mirrored, linear_probe
 
 _BATCH = 8
 NOISE, SHIFT_MM, BRIGHTER = 0.05, 1.0, 1.05
@@ -85,7 +85,8 @@ def label_shuffle(
     found = {}
     for name, learned in (("true", scans), ("shuffled", shuffled)):
         model = copy.deepcopy(trained.model)
-        linear_probe(model, learned, _BATCH, _fabric())
+        copies = as_they_are_and_mirrored(learned, _BATCH)
+        linear_probe(model, [scan.age for scan in learned], copies, _fabric())
         found[name] = maps_of(model, held_out)
     as_trained = maps_of(trained.model, held_out)[1]
 

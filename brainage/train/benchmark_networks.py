@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from brainage.benchmark_config import BenchmarkRecipe, Contestant
-from brainage.config import BrainAgeRecipe
+from brainage.config import BrainAgeRecipe, BrainAgeTrainRecipe
 from brainage.models.brain_age import BrainAgeModel, TokenLayout
 from brainage.models.sfcn import Sfcn
 from brainage.nn.routing_stats import expert_load, load_statistics
@@ -87,7 +87,8 @@ def layout_of(
 ) -> tuple[BrainAgeRecipe, TokenLayout]:
     """The recipe of a transformer as the training knows it, and its tokens on the pooled grid."""
     model, train = recipe.model_of(contestant), recipe.train_of(contestant, seed)
-    brain_age = BrainAgeRecipe(atlas=recipe.atlas, model=model, train=train)
+    training = BrainAgeTrainRecipe(**train.model_dump(), probe_copies=0)
+    brain_age = BrainAgeRecipe(atlas=recipe.atlas, model=model, train=training)
     # The atlas lies on the model grid, where a patch is as many times larger as voxels were pooled.
     on_model_grid = model.model_copy(update={"patch": model.patch * recipe.pool})
     layout, _ = lay_out(brain_age.model_copy(update={"model": on_model_grid}))

@@ -12,13 +12,19 @@ from monai.data import DataLoader, Dataset
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
-from brainage.config import BrainAgeTrainRecipe
+from brainage.config import TrainRecipe
 from brainage.data.augment import augmentation
 from brainage.data.datasets import AgedScan
 from brainage.models.brain_age import BrainAgeModel
 from brainage.nn import RoutingRecord, balancing_loss
 from brainage.train.batches import epoch_batches, epoch_seed, steps_per_epoch
-from brainage.train.probe import centre_contributions, linear_probe
+from brainage.train.probe import (
+    as_they_are_and_mirrored,
+    centre_contributions,
+    in_order,
+    linear_probe,
+    volume_batches,
+)
 from brainage.train.task import StepResult, Task
 
 PROBE_SCANS = 8
@@ -38,6 +44,7 @@ class BrainAgeTask(Task):
         scans: to learn from.
         recipe: of the optimisation.
         validation: scans to report the error of, never to learn or choose from.
+        probe_copies: augmented copies of the scans that the second probe learns from too.
     """
 
     model: BrainAgeModel
@@ -46,31 +53,27 @@ class BrainAgeTask(Task):
         self,
         model: BrainAgeModel,
         scans: Sequence[AgedScan],
-        recipe: BrainAgeTrainRecipe,
+        recipe: TrainRecipe,
         validation: Sequence[AgedScan] = (),
+        probe_copies: int = 0,
     ) -> None:
         self.model, self.scans, self.recipe, self.validation = model, scans, recipe, validation
+        self.probe_copies = probe_copies
         self.steps_per_epoch = steps_per_epoch(len(scans), recipe)
 
     def start(self, fabric: Fabric) -> None:
         """Fit the head in closed form, to the scans and their mirror images."""
-        self._probe(self.model, self._as_they_are(), fabric)
+        self._probe(self.model, as_they_are_and_mirrored(self.scans, self.recipe.batch_size), fabric)
 
     def _probe(self, model: BrainAgeModel, copies: Iterable[Iterable[Tensor]], fabric: Fabric) -> None:
         linear_probe(model, [scan.age for scan in self.scans], copies, fabric)
 
-    def _as_they_are(self) -> Iterator[Iterator[Tensor]]:
-        size = self.recipe.batch_size
-        yield _volumes(self.scans, size)
-        # The model grid is symmetric about x = 0.
-        yield (volume_B1XYZ.flip(2) for volume_B1XYZ in _volumes(self.scans, size))
-
     def _with_augmented(self) -> Iterator[Iterator[Tensor]]:
-        yield from self._as_they_are()
-        for copy in range(self.recipe.probe_copies):
+        yield from as_they_are_and_mirrored(self.scans, self.recipe.batch_size)
+        for copy in range(self.probe_copies):
             # After those of the epochs; every process makes the same copies.
             seed = epoch_seed(self.recipe, self.recipe.epochs + copy)
-            loader = self._augmented(_in_order(self.scans, self.recipe.batch_size), seed)
+            loader = self._augmented(in_order(self.scans, self.recipe.batch_size), seed)
             yield (convert_to_tensor(batch["volume"], track_meta=False) for batch in loader)
 
     def batches(self, fabric: Fabric, epoch: int) -> Iterator[Batch]:
@@ -120,17 +123,7 @@ class BrainAgeTask(Task):
         """Fit the head again, to augmented copies too; a contribution of 0 is that of the average scan."""
         trained = cast(BrainAgeModel, model)
         self._probe(trained, self._with_augmented(), fabric)
-        centre_contributions(trained, _volumes(self.scans, self.recipe.batch_size), fabric)
-
-
-def _in_order(scans: Sequence[AgedScan], batch_size: int) -> list[range]:
-    return [range(start, min(start + batch_size, len(scans))) for start in range(0, len(scans), batch_size)]
-
-
-def _volumes(scans: Sequence[AgedScan], batch_size: int) -> Iterator[Tensor]:
-    """Volumes (B, 1, X, Y, Z) of the scans, batch by batch in their order."""
-    for batch in _in_order(scans, batch_size):
-        yield torch.stack([scans[index].volume.float() for index in batch])
+        centre_contributions(trained, volume_batches(self.scans, self.recipe.batch_size), fabric)
 
 
 @torch.no_grad()
@@ -142,7 +135,7 @@ def predict_tokens(
     was_training = model.training
     model.eval()
     outputs = []
-    for volumes in _volumes(scans, batch_size):
+    for volumes in volume_batches(scans, batch_size):
         with fabric.autocast():
             output = model(fabric.to_device(volumes))
         outputs.append((output.age_B.cpu(), output.contributions_BN.cpu()))

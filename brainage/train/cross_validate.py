@@ -131,7 +131,9 @@ def _train_fold(
         return kept["ages"], kept["regions"]
     train = [scan for scan, of in zip(scans, folds, strict=True) if of != fold]
     held_out = [scan for scan, of in zip(scans, folds, strict=True) if of == fold]
-    task = BrainAgeTask(new_model(recipe, layout, train), train, recipe.train, held_out)
+    task = BrainAgeTask(
+        new_model(recipe, layout, train), train, recipe.train, held_out, recipe.train.probe_copies
+    )
     model = fit(task, recipe.train, out, progress, fabric)
     ages_S, contributions_SN = predict_tokens(model, held_out, recipe.train.batch_size)
     ages, regions = ages_S.tolist(), (contributions_SN.double().numpy() @ division_NR).tolist()

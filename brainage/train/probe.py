@@ -10,6 +10,7 @@ from lightning.fabric import Fabric
 from sklearn.kernel_ridge import KernelRidge
 from torch import Tensor
 
+from brainage.data.datasets import AgedScan
 from brainage.models.brain_age import BrainAgeModel
 
 # Share of the mean squared length of the features; a third or thrice as much changes no error by 0.1 years.
@@ -63,6 +64,24 @@ def centre_contributions(model: BrainAgeModel, volumes: Iterable[Tensor], fabric
     mean_N = torch.cat(values).mean(0)
     model.head.bias_N.sub_(mean_N.to(model.head.bias_N.device))
     model.baseline.add_((model.scale * mean_N.mean()).to(model.baseline.device))
+
+
+def in_order(scans: Sequence[AgedScan], batch_size: int) -> list[range]:
+    """Indices of the scans, batch by batch."""
+    return [range(start, min(start + batch_size, len(scans))) for start in range(0, len(scans), batch_size)]
+
+
+def volume_batches(scans: Sequence[AgedScan], batch_size: int) -> Iterator[Tensor]:
+    """Volumes (B, 1, X, Y, Z) of the scans, batch by batch in their order."""
+    for batch in in_order(scans, batch_size):
+        yield torch.stack([scans[index].volume.float() for index in batch])
+
+
+def as_they_are_and_mirrored(scans: Sequence[AgedScan], batch_size: int) -> Iterator[Iterator[Tensor]]:
+    """Two copies for :func:`linear_probe`: the scans, and their images mirrored about x = 0."""
+    yield volume_batches(scans, batch_size)
+    # The model grid is symmetric about x = 0.
+    yield (volume_B1XYZ.flip(2) for volume_B1XYZ in volume_batches(scans, batch_size))
 
 
 def _encoded(model: BrainAgeModel, volumes: Iterable[Tensor], fabric: Fabric) -> Iterator[Tensor]:

@@ -67,7 +67,12 @@ def train_run(
         if fabric.is_global_zero:
             with replacing(out / "cv_predictions.csv") as partial:
                 predictions.to_csv(partial, index=False, float_format="%.4f")
-    task = BrainAgeTask(new_model(recipe, layout, cohort.scans), cohort.scans, recipe.train)
+    task = BrainAgeTask(
+        new_model(recipe, layout, cohort.scans),
+        cohort.scans,
+        recipe.train,
+        probe_copies=recipe.train.probe_copies,
+    )
     model = cast(BrainAgeModel, fit(task, recipe.train, out / "final", progress, fabric)).cpu()
     mean_NF, std_NF, distances = _typical(model, cohort)
     ages = np.array([scan.age for scan in cohort.scans])

@@ -73,6 +73,15 @@ def test_histogram_shares_a_voxel_between_its_two_nearest_bins() -> None:
     torch.testing.assert_close(histogram, expected, atol=1e-6, rtol=0)
 
 
+def test_histograms_of_cells_keep_their_places() -> None:
+    stem = HistogramStem(1, 8, cells=2, bins=3)
+    patch = torch.zeros(1, 1, 4, 4, 4)
+    patch[..., 2:, :2, 2:] = 1.25  # octant (1, 0, 1), the sixth
+    histogram = stem.histograms(patch).reshape(8, 3)
+    assert histogram[5].tolist() == [0, 0, 1]
+    assert histogram[[0, 1, 2, 3, 4, 6, 7], 0].tolist() == [1] * 7
+
+
 def test_embeddings_see_the_roots_of_the_shares() -> None:
     stem = HistogramStem(1, 2, bins=3)
     torch.nn.init.eye_(stem.embed.weight)
@@ -191,3 +200,8 @@ def test_regional_experts_take_tokens_of_their_region_only() -> None:
 def test_without_the_prior_every_expert_is_open_to_every_token() -> None:
     (record,) = make(prior="none", top_k=3, threshold=-1.0)(volumes(8)).routing
     assert (record.experts_BNK.sort(-1).values == torch.arange(3)).all()
+
+
+def test_cells_that_do_not_divide_the_patch_are_refused() -> None:
+    with pytest.raises(ConfigError, match="cells"):
+        make(cells=3)
