@@ -150,6 +150,7 @@ class ModelRecipe(Recipe):
         context: what a token is compared with, see ``VisionTransformer``.
         prior: how the atlas limits regional experts: by weighting scores, by a hard mask, or not at all.
         dropout, drop_path: regularisation.
+        layer_scale: where the gains of the residual branches start; null for none.
     """
 
     patch: int = Field(default=8, ge=2)
@@ -173,6 +174,7 @@ class ModelRecipe(Recipe):
     prior: Literal["soft", "hard", "none"] = "hard"
     dropout: float = Field(default=0.0, ge=0, lt=1)
     drop_path: float = Field(default=0.1, ge=0, lt=1)
+    layer_scale: float | None = Field(default=None, gt=0)
 
     @field_validator("rank")
     @classmethod

@@ -170,6 +170,7 @@ class BrainAgeModel(nn.Module):
             context=recipe.context,
             drop_path=recipe.drop_path,
             dropout=recipe.dropout,
+            layer_scale=recipe.layer_scale,
         )
         self.head = AdditiveHead(len(layout.index_N), recipe.dim)
 

@@ -39,6 +39,21 @@ class DropPath(nn.Module):
         return branch_BND * (kept / (1 - self.rate))
 
 
+class LayerScale(nn.Module):
+    """Learned gain by channel on a residual branch (Touvron et al. 2021, arXiv 2103.17239).
+
+    From a small start, a deep or untrained encoder hands its tokens on almost as they are.
+    """
+
+    def __init__(self, dim: int, start: float) -> None:
+        super().__init__()
+        self.gain_D = nn.Parameter(torch.full((dim,), start))
+
+    def forward(self, branch_BND: Tensor) -> Tensor:
+        """The branch, each channel times its gain."""
+        return branch_BND * self.gain_D
+
+
 class Block(nn.Module):
     """Pre-norm transformer block: attention, then a dense feed-forward network or a mixture of experts.
 
@@ -52,6 +67,7 @@ class Block(nn.Module):
         drop_path: rate of stochastic depth on both residual branches.
         dropout: dropout rate on the outputs of both sublayers.
         norm_eps: added to the variance in the layer norms.
+        layer_scale: where the gains of both residual branches start, see :class:`LayerScale`; None for none.
     """
 
     def __init__(
@@ -63,6 +79,7 @@ class Block(nn.Module):
         drop_path: float = 0.0,
         dropout: float = 0.0,
         norm_eps: float = 1e-5,
+        layer_scale: float | None = None,
     ) -> None:
         super().__init__()
         if context not in CONTEXTS:
@@ -73,6 +90,9 @@ class Block(nn.Module):
         self.norm_feed_forward = nn.LayerNorm(dim, norm_eps)
         self.feed_forward = feed_forward
         self.regularise = nn.Sequential(nn.Dropout(dropout), DropPath(drop_path))
+        self.scale_attention, self.scale_feed_forward = (
+            nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale) for _ in range(2)
+        )
 
     def forward(
         self, x_BND: Tensor, prior_NE: Tensor | None = None, present_BN: Tensor | None = None
@@ -86,14 +106,14 @@ class Block(nn.Module):
             attended_BND, mean_attention_BNN = self.attention.with_mean_attention(normed_BND, present_BN)
         else:
             attended_BND = self.attention(normed_BND, present_BN)
-        x_BND = x_BND + self.regularise(attended_BND)
+        x_BND = x_BND + self.regularise(self.scale_attention(attended_BND))
 
         normed_BND = self.norm_feed_forward(x_BND)
         if isinstance(feed_forward, FeedForward):
-            return x_BND + self.regularise(feed_forward(normed_BND)), None
+            return x_BND + self.regularise(self.scale_feed_forward(feed_forward(normed_BND))), None
         context_BND = attended_BND if mean_attention_BNN is None else mean_attention_BNN @ normed_BND
         y_BND, record = feed_forward(normed_BND, context_BND, prior_NE, return_routing=True)
-        return x_BND + self.regularise(y_BND), record
+        return x_BND + self.regularise(self.scale_feed_forward(y_BND)), record
 
 
 class VisionTransformer(nn.Module):
@@ -112,6 +132,7 @@ class VisionTransformer(nn.Module):
         drop_path: stochastic depth of the last block; it grows linearly from 0 at the first.
         dropout: dropout on the sum of tokens and positions, and on the sublayers' outputs.
         norm_eps: added to the variance in every layer norm.
+        layer_scale: see :class:`Block`.
 
     Raises:
         ConfigError: naming field, value and rule.
@@ -130,6 +151,7 @@ class VisionTransformer(nn.Module):
         drop_path: float = 0.0,
         dropout: float = 0.0,
         norm_eps: float = 1e-5,
+        layer_scale: float | None = None,
     ) -> None:
         super().__init__()
         if any(not 0 <= index < depth for index in moe_blocks):
@@ -153,6 +175,7 @@ class VisionTransformer(nn.Module):
                 drop_path * index / max(depth - 1, 1),
                 dropout,
                 norm_eps,
+                layer_scale,
             )
             for index in range(depth)
         )

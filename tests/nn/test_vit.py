@@ -9,6 +9,7 @@ from brainage.errors import ConfigError
 from brainage.nn import ERMoE, VisionTransformer
 from brainage.nn.routers import aligned_energy_scores
 from brainage.nn.vit import DropPath
+from brainage.nn.weight_decay import no_weight_decay_parameters
 
 MOE = {"num_experts": 4, "rank": 3, "hidden_dim": 10}
 
@@ -136,3 +137,15 @@ def test_padding_changes_nothing_for_the_tokens_before_it():
     again = model(changed, prior, present_BN=present)
     torch.testing.assert_close(padded[present], again[present], atol=1e-12, rtol=0)
     assert not records[0].used_BNK[1, 4:].any()
+
+
+def test_layer_scale_weighs_the_branches_and_learns():
+    x = torch.randn(2, 9, 12, dtype=torch.float64)
+    plain, scaled, silent = (make_model(layer_scale=start) for start in (None, 1.0, 1e-12))
+    torch.testing.assert_close(scaled(x), plain(x))
+    torch.testing.assert_close(silent(x), silent.norm(x + silent.position_ND))
+    gains = {name for name, _ in scaled.named_parameters() if name.endswith("gain_D")}
+    assert len(gains) == 6
+    assert gains <= no_weight_decay_parameters(scaled)
+    scaled(x).square().sum().backward()
+    assert all(block.scale_feed_forward.gain_D.grad.abs().sum() > 0 for block in scaled.blocks)
