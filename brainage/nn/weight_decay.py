@@ -12,9 +12,9 @@ def no_weight_decay_parameters(module: nn.Module) -> set[str]:
     """Names, as in ``module.named_parameters()``, of the parameters that take no weight decay.
 
     These are the orthonormal bases (their parameters are coordinates of a rotation: decay would turn them
-    back towards where they began), biases, layer norms, layer scales, position embeddings and scalars such as a
-    temperature. The experts' spectra *are* decayed: since ``||U diag(s) V^T||_F = ||s||``, that is the decay
-    of the weight itself.
+    back towards where they began), biases, layer norms, layer scales, position embeddings and scalars such
+    as a temperature. The experts' spectra *are* decayed: since ``||U diag(s) V^T||_F = ||s||``, that is the
+    decay of the weight itself.
     """
     names = set()
     for prefix, part in module.named_modules():
