@@ -15,6 +15,7 @@ from brainage.models.weights import TrainedModel
 from brainage.train.brain_age import predict_tokens
 from brainage.train.cohort import Cohort
 from brainage.train.finetune import Adaptation, adapt
+from brainage.train.run import age_bias
 
 _BIAS_FEWEST = 10  # subjects; a line through fewer is mostly chance
 _BATCH = 8
@@ -53,7 +54,7 @@ def finetune(trained: TrainedModel, cohort: Cohort, method: str = "auto", seed: 
         "num_scans": len(cohort.scans),
         "num_subjects": len(subjects),
         "age_range": [float(ages.min()), float(ages.max())],
-        "age_bias": _age_bias(ages, adaptation.predicted_N, len(subjects)),
+        "age_bias": age_bias(ages, adaptation.predicted_N) if _enough(ages, len(subjects)) else None,
         "unusual_limit": _unusual_limit(trained, cohort),
         "finetuned": {
             "from": trained.facts["fingerprint"],
@@ -81,11 +82,9 @@ def finetune(trained: TrainedModel, cohort: Cohort, method: str = "auto", seed: 
     return FinetuneResult(adapted, adaptation, predictions)
 
 
-def _age_bias(ages: np.ndarray, predicted: np.ndarray, subjects: int) -> dict[str, float] | None:
-    if subjects < _BIAS_FEWEST or np.ptp(ages) == 0:
-        return None
-    slope, intercept = np.polyfit(ages, predicted, 1)
-    return {"slope": float(slope), "intercept": float(intercept)}
+def _enough(ages: np.ndarray, subjects: int) -> bool:
+    """Whether a line of the predictions on age means anything."""
+    return subjects >= _BIAS_FEWEST and bool(np.ptp(ages) > 0)
 
 
 @torch.no_grad()

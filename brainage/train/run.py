@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
+from numpy.typing import ArrayLike
 
 from brainage import __version__
 from brainage.anatomy.regions import divide_tokens
@@ -86,7 +87,7 @@ def train_run(
         "num_scans": len(cohort.scans),
         "num_subjects": len({scan.participant_id for scan in cohort.scans}),
         "age_range": [float(ages.min()), float(ages.max())],
-        "age_bias": _age_bias(predictions),
+        "age_bias": None if predictions is None else age_bias(predictions["age"], predictions[MODEL]),
         "unusual_limit": float(np.quantile(distances, 0.95)),
         "versions": {
             "brainage": __version__,
@@ -126,9 +127,7 @@ def _typical(model: BrainAgeModel, cohort: Cohort) -> tuple[torch.Tensor, torch.
     return mean, std, distances.numpy()
 
 
-def _age_bias(predictions: pd.DataFrame | None) -> dict[str, float] | None:
-    """The line predicted = slope * age + intercept of the cross-validated predictions."""
-    if predictions is None:
-        return None
-    slope, intercept = np.polyfit(predictions["age"], predictions[MODEL], 1)
+def age_bias(ages: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
+    """The line predicted = slope * age + intercept through out-of-fold predictions, for a model's facts."""
+    slope, intercept = np.polyfit(ages, predicted, 1)
     return {"slope": float(slope), "intercept": float(intercept)}
