@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
-from numpy.typing import ArrayLike
 
 from brainage import __version__
 from brainage.anatomy.regions import divide_tokens
@@ -87,7 +86,9 @@ def train_run(
         "num_scans": len(cohort.scans),
         "num_subjects": len({scan.participant_id for scan in cohort.scans}),
         "age_range": [float(ages.min()), float(ages.max())],
-        "age_bias": None if predictions is None else age_bias(predictions["age"], predictions[MODEL]),
+        "age_bias": None
+        if predictions is None
+        else age_bias(predictions["age"].to_numpy(), predictions[MODEL].to_numpy()),
         "unusual_limit": float(np.quantile(distances, 0.95)),
         "versions": {
             "brainage": __version__,
@@ -127,7 +128,7 @@ def _typical(model: BrainAgeModel, cohort: Cohort) -> tuple[torch.Tensor, torch.
     return mean, std, distances.numpy()
 
 
-def age_bias(ages: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
+def age_bias(ages: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """The line predicted = slope * age + intercept through out-of-fold predictions, for a model's facts."""
     slope, intercept = np.polyfit(ages, predicted, 1)
     return {"slope": float(slope), "intercept": float(intercept)}
