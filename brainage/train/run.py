@@ -77,6 +77,9 @@ def train_run(
     mean_NF, std_NF, distances = _typical(model, cohort)
     ages = np.array([scan.age for scan in cohort.scans])
     residuals = np.zeros(0) if predictions is None else (predictions[MODEL] - predictions["age"]).to_numpy()
+    bias = None
+    if predictions is not None:
+        bias = age_bias(predictions["age"].to_numpy(), predictions[MODEL].to_numpy())
     facts = {
         "name": recipe.name,
         "fingerprint": model_fingerprint(model, model.recipe),
@@ -86,9 +89,7 @@ def train_run(
         "num_scans": len(cohort.scans),
         "num_subjects": len({scan.participant_id for scan in cohort.scans}),
         "age_range": [float(ages.min()), float(ages.max())],
-        "age_bias": None
-        if predictions is None
-        else age_bias(predictions["age"].to_numpy(), predictions[MODEL].to_numpy()),
+        "age_bias": bias,
         "unusual_limit": float(np.quantile(distances, 0.95)),
         "versions": {
             "brainage": __version__,
