@@ -13,7 +13,6 @@ adult, lesions are spheres. Rows in the JSON are kept, so an interrupted run goe
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from qc_cases import ALONE, CASES, Case, Scan
+from resumable import add_options, start
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
@@ -31,13 +31,12 @@ from brainage.data.cohort import scan_of
 from brainage.data.participants import read_participants
 from brainage.data.splits import age_stratified_folds
 from brainage.files import write_json
-from brainage.models.weights import TrainedModel, load_trained
+from brainage.models.weights import TrainedModel
 from brainage.predict.batch import Request, predict_request
 from brainage.preprocess.geometry import to_canonical
 from brainage.preprocess.load import read_scan
 from brainage.preprocess.outputs import find_preprocessed, read_preprocessed
 from brainage.report.scan_page import split_reasons
-from brainage.resources import resource
 
 OASIS = ("sub-OAS10004", "sub-OAS10001")  # 28 and 74 years, healthy
 OTHERS = ("whole_head/sub-LH02", "stripped_native/sub-58")
@@ -84,15 +83,9 @@ def main() -> None:
     parser.add_argument("--oasis", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--pre", type=Path, required=True)
-    parser.add_argument("--model", type=Path, default=None)
-    parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=1e9)
+    add_options(parser)
     options = parser.parse_args()
-    end = time.monotonic() + options.seconds
-    trained = load_trained(options.model or resource("models/shipped/ermoe_ba.safetensors"))
-    result: dict[str, Any] = json.loads(options.json.read_text()) if options.json.is_file() else {}
-    if result.get("model") != trained.facts["fingerprint"]:
-        result = {"model": trained.facts["fingerprint"], "cases": []}
+    trained, result, end = start(options, {"cases": []})
     if "false_alarms" not in result:
         result["false_alarms"] = false_alarms(trained, options.pre)
         write_json(options.json, result)

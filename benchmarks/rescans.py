@@ -10,7 +10,6 @@ changes are synthetic: no real rescan is among them. Rows in the JSON are kept, 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,16 +18,16 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from resumable import add_options, start
 from rich.console import Console
 from scipy import ndimage
 
 from brainage.data.cohort import scan_of
 from brainage.files import write_json
-from brainage.models.weights import TrainedModel, load_trained
+from brainage.models.weights import TrainedModel
 from brainage.predict.batch import Request, predict_request
 from brainage.preprocess.geometry import to_canonical
 from brainage.preprocess.load import read_scan
-from brainage.resources import resource
 
 BASES = (
     "whole_head/sub-LH02",
@@ -94,15 +93,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", type=Path, default=None)
-    parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=1e9)
+    add_options(parser)
     options = parser.parse_args()
-    end = time.monotonic() + options.seconds
-    trained = load_trained(options.model or resource("models/shipped/ermoe_ba.safetensors"))
-    result: dict[str, Any] = json.loads(options.json.read_text()) if options.json.is_file() else {}
-    if result.get("model") != trained.facts["fingerprint"]:
-        result = {"model": trained.facts["fingerprint"], "ages": {}}
+    trained, result, end = start(options, {"ages": {}})
     for base in BASES:
         ages = result["ages"].setdefault(base, {})
         for name, change in {"as it is": lambda a, affine: (a, affine), **CHANGES}.items():
