@@ -123,7 +123,7 @@ def test_the_wheel_alone_runs_the_whole_path(wheel, tmp_path):
             cwd=work,
             env=environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]

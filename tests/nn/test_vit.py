@@ -11,7 +11,7 @@ from brainage.nn.routers import aligned_energy_scores
 from brainage.nn.vit import DropPath
 from brainage.nn.weight_decay import no_weight_decay_parameters
 
-MOE = {"num_experts": 4, "rank": 3, "hidden_dim": 10, "scores": "eigenbasis"}
+MOE = {"num_experts": 4, "rank": 3, "hidden_dim": 10}
 
 
 def make_model(**settings):
