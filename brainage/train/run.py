@@ -28,7 +28,7 @@ from brainage.train.devices import start_fabric
 from brainage.train.fit import Progress, fit, quiet
 from brainage.train.layout import lay_out
 
-_LEAST_STD = 0.02  # share of an octant; keeps bins that are empty in every training scan from dominating
+_LEAST_STD = 0.02  # share of a block; keeps bins that are empty in every training scan from dominating
 
 
 @dataclass(frozen=True, eq=False)
