@@ -65,16 +65,17 @@ def predict(
 
     from brainage.cli.terminal import exit_for_failures, progress
     from brainage.config import PreprocessRecipe, load_recipe
+    from brainage.data.participants import read_participants
+    from brainage.data.true_ages import TrueAges
     from brainage.files import replacing
     from brainage.models.weights import load_trained
     from brainage.predict.batch import find_requests, predict_request
-    from brainage.predict.gaps import TrueAges
     from brainage.resources import resource
 
     if all_maps and maps is None:
         raise typer.BadParameter("needs a folder for them: --maps", param_hint="--all-maps")
     trained = load_trained(model or resource(SHIPPED))
-    true_ages = TrueAges(participants) if participants else None
+    true_ages = TrueAges(read_participants(participants)) if participants else None
     settings = load_recipe(recipe, PreprocessRecipe) if recipe else None
     requests = find_requests(scans)
     rows = []

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from brainage.config import PreprocessRecipe
     from brainage.data.cohort import Scan
     from brainage.data.listing import Listing
+    from brainage.data.true_ages import TrueAges
     from brainage.models.weights import TrainedModel
-    from brainage.predict.gaps import TrueAges
     from brainage.preprocess.batch import Row
 
 AGES, MAPS, REPORTS, GROUP = "brain_ages.csv", "maps", "reports", "group"
@@ -148,13 +148,14 @@ def _predict(
 def _true_ages(participants: Path) -> TrueAges | None:
     """What participants.tsv says; None without one, or without ages in it."""
     from brainage.cli.terminal import logger
+    from brainage.data.participants import read_participants
+    from brainage.data.true_ages import TrueAges
     from brainage.errors import InputError
-    from brainage.predict.gaps import TrueAges
 
     if not participants.is_file():
         return None
     try:
-        return TrueAges(participants)
+        return TrueAges(read_participants(participants))
     except InputError as error:
         logger.warning("No true ages: %s", error)
         return None

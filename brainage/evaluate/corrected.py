@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainage.evaluate.bias import AgeBias, correct_de_lange
+from brainage.evaluate.bias import correct_de_lange, fit_age_bias
 from brainage.evaluate.intervals import bootstrap_mean
 from brainage.evaluate.metrics import finite
 
@@ -66,9 +66,8 @@ def site_left_out(table: pd.DataFrame, site: str, **interval: int) -> dict[str, 
     others = table[~here]
     if others["participant_id"].nunique() < 3 or np.ptp(others["age"]) == 0:
         return None
-    slope, intercept = np.polyfit(others["age"], others["predicted_age"], 1)
     rows = table[here]
-    bias = AgeBias(float(slope), float(intercept))
+    bias = fit_age_bias(others["age"], others["predicted_age"])
     gaps = correct_de_lange(rows["predicted_age"], rows["age"], bias) - rows["age"].to_numpy(float)
     bounds = bootstrap_mean(gaps, rows["participant_id"], **interval)
     return {"mean_gap": float(gaps.mean()), "mean_gap_ci95": [finite(bound) for bound in bounds]}

@@ -109,6 +109,11 @@ class HistogramStem(nn.Module):
         return self.norm(self.embed(histograms_BNF.clamp_min(1e-6).sqrt())) * self.gain_ND
 
 
+def histogram_distance(histograms: Tensor, mean_NF: Tensor, std_NF: Tensor) -> Tensor:
+    """Root mean square z-score (...) of tissue histograms (..., N, F) against those of the training scans."""
+    return ((histograms - mean_NF) / std_NF).square().mean((-2, -1)).sqrt()
+
+
 class AdditiveHead(nn.Module):
     """One number a token: ``w_n . h_n + c_n``, with weights of each position's own.
 

@@ -13,9 +13,10 @@ from brainage.config import PreprocessRecipe, QcRecipe
 from brainage.data.cohort import Problem, Scan
 from brainage.data.listing import list_input, with_ids_of_their_own
 from brainage.data.tables import PREDICTION_COLUMNS
+from brainage.data.true_ages import TrueAges
 from brainage.errors import InputError, plain_words
 from brainage.models.weights import TrainedModel
-from brainage.predict.gaps import TrueAges, gap_columns
+from brainage.predict.gaps import gap_columns
 from brainage.predict.maps import write_maps
 from brainage.predict.predictor import LEVEL, Prediction, predict_scan
 from brainage.preprocess.chain import preprocess_scan

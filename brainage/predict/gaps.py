@@ -6,37 +6,10 @@ travels with the model (``age_bias`` of its facts), so nothing of the scans at h
 
 from __future__ import annotations
 
-from os import PathLike
-
-from brainage.data.participants import read_participants
 from brainage.evaluate.bias import AgeBias, correct_cole, correct_de_lange
 from brainage.models.weights import TrainedModel
 
 GAP_COLUMNS = ("age", "gap", "gap_cole", "gap_de_lange", "bias_slope", "bias_intercept")
-
-
-class TrueAges:
-    """Chronological ages by participant, and by session where the table names sessions.
-
-    Args:
-        path: ``participants.tsv``.
-
-    Raises:
-        InputError: no such file, or no ages in it.
-    """
-
-    def __init__(self, path: str | PathLike[str]) -> None:
-        people = read_participants(path)
-        self._by_session = bool((people["session_id"] != "").any())
-        known = people[people["age"].notna()]
-        sessions = known["session_id"] if self._by_session else [""] * len(known)
-        self._years = dict(
-            zip(zip(known["participant_id"], sessions, strict=True), known["age"].astype(float), strict=True)
-        )
-
-    def of(self, participant_id: str, session_id: str = "") -> float | None:
-        """Years; None where the table has no age."""
-        return self._years.get((participant_id, session_id if self._by_session else ""))
 
 
 def gap_columns(trained: TrainedModel, predicted: float, age: float | None) -> dict[str, str]:

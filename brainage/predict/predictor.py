@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from brainage.evaluate.conformal import conformal_quantile, fit_intervals
+from brainage.models.brain_age import histogram_distance
 from brainage.models.weights import TrainedModel
 from brainage.nn import RoutingRecord
 
@@ -99,5 +100,4 @@ def _alignment(record: RoutingRecord) -> np.ndarray:
 
 def _unusual(trained: TrainedModel, volume_B1XYZ: torch.Tensor) -> float:
     histogram_NF = trained.model.histograms(volume_B1XYZ)[0].cpu()
-    z_NF = (histogram_NF - trained.typical_mean_NF) / trained.typical_std_NF
-    return float(z_NF.square().mean().sqrt())
+    return float(histogram_distance(histogram_NF, trained.typical_mean_NF, trained.typical_std_NF))

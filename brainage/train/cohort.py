@@ -13,6 +13,7 @@ import torch
 from brainage.config import BrainAgeRecipe
 from brainage.data.datasets import AgedScan
 from brainage.data.participants import read_participants
+from brainage.data.true_ages import TrueAges
 from brainage.errors import InputError
 from brainage.preprocess.chain import fingerprint
 from brainage.preprocess.outputs import find_preprocessed, read_preprocessed
@@ -60,18 +61,13 @@ def load_cohort(
                 "add the column, or remove it from include",
             )
         people = people[people[column] == value]
-    by_session = (people["session_id"] != "").any()
-    people = people[people["age"].notna()]
-    sessions = people["session_id"] if by_session else [""] * len(people)
-    ages = dict(
-        zip(zip(people["participant_id"], sessions, strict=True), people["age"].astype(float), strict=True)
-    )
+    ages = TrueAges(people)
     wanted = fingerprint(recipe.preprocess)
     digest = hashlib.sha256()
     scans, without_age = [], 0
     for path in find_preprocessed(data):
         scan = read_preprocessed(path)
-        age = ages.get((scan.participant_id, scan.session_id if by_session else ""))
+        age = ages.of(scan.participant_id, scan.session_id)
         if age is None:
             without_age += 1
             continue

@@ -26,6 +26,7 @@ from brainage.data.datasets import AgedScan
 from brainage.data.splits import age_stratified_folds
 from brainage.errors import ConfigError
 from brainage.models.brain_age import BrainAgeModel
+from brainage.train.probe import volume_batches
 
 Floats = NDArray[np.float64]
 
@@ -83,12 +84,14 @@ class Adaptation:
         method: that was taken.
         error: cross-validated mean absolute error of each method tried, years; ``none``: as it was.
         predicted_N: out-of-fold predictions of the method taken, years.
+        before_N: predictions of the model as it was, years.
     """
 
     model: BrainAgeModel
     method: str
     error: dict[str, float]
     predicted_N: Floats
+    before_N: Floats
 
 
 @torch.no_grad()
@@ -96,8 +99,7 @@ def features(model: BrainAgeModel, scans: Sequence[AgedScan]) -> Features:
     """Encode scans and predict them with the model as it is, which must be in evaluation mode."""
     factor = float(model.scale) / len(model.head.bias_N)
     rows, predicted = [], []
-    for start in range(0, len(scans), _BATCH):
-        volumes = torch.stack([scan.volume.float() for scan in scans[start : start + _BATCH]])
+    for volumes in volume_batches(scans, _BATCH):
         tokens_BND, _ = model.encode(volumes)
         rows.append(tokens_BND.flatten(1).double().numpy() * factor)
         years_B = float(model.baseline) + float(model.scale) * model.head(tokens_BND).mean(1)
@@ -151,7 +153,7 @@ def adapt(model: BrainAgeModel, scans: Sequence[AgedScan], method: str = "auto",
     known = features(model, scans)
     taken, error, predicted = choose(known, method, seed)
     adapted = changed(model, fit_change(taken, known), known.centre_F)
-    return Adaptation(adapted, taken, error, predicted)
+    return Adaptation(adapted, taken, error, predicted, known.predicted_N)
 
 
 def choose(known: Features, method: str = "auto", seed: int = 0) -> tuple[str, dict[str, float], Floats]:

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from brainage.anatomy.regions import divide_tokens
+from brainage.models.brain_age import histogram_distance
 from brainage.models.model_file import model_fingerprint
 from brainage.models.weights import TrainedModel
 from brainage.train.brain_age import predict_tokens
@@ -44,7 +45,6 @@ def finetune(trained: TrainedModel, cohort: Cohort, method: str = "auto", seed: 
     subjects = {scan.participant_id for scan in cohort.scans}
     # With the head refitted to these very scans, their contributions are no longer those of new people.
     held_out = adaptation.method != "head"
-    before, _ = predict_tokens(trained.model, cohort.scans, _BATCH)
     facts: dict[str, Any] = {
         **trained.facts,
         "name": f"{trained.facts['name']}, fine-tuned",
@@ -75,7 +75,7 @@ def finetune(trained: TrainedModel, cohort: Cohort, method: str = "auto", seed: 
             "participant_id": [scan.participant_id for scan in cohort.scans],
             "session_id": [scan.session_id for scan in cohort.scans],
             "age": ages,
-            "before": before.numpy(),
+            "before": adaptation.before_N,
             "predicted_age": adaptation.predicted_N,
         }
     )
@@ -89,12 +89,12 @@ def _enough(ages: np.ndarray, subjects: int) -> bool:
 
 @torch.no_grad()
 def _unusual_limit(trained: TrainedModel, cohort: Cohort) -> float:
-    model = trained.model
     distances = []
     for scan in cohort.scans:
-        histogram_NF = model.stem.histograms(model.patches(scan.volume.float()[None]))[0]
-        z_NF = (histogram_NF - trained.typical_mean_NF) / trained.typical_std_NF
-        distances.append(float(z_NF.square().mean().sqrt()))
+        histogram_NF = trained.model.histograms(scan.volume.float()[None])[0]
+        distances.append(
+            float(histogram_distance(histogram_NF, trained.typical_mean_NF, trained.typical_std_NF))
+        )
     return max(float(trained.facts["unusual_limit"]), float(np.quantile(distances, 0.95)))
 
 

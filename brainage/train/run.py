@@ -17,7 +17,7 @@ from brainage import __version__
 from brainage.anatomy.regions import divide_tokens
 from brainage.config import BrainAgeRecipe
 from brainage.files import replacing
-from brainage.models.brain_age import BrainAgeModel
+from brainage.models.brain_age import BrainAgeModel, histogram_distance
 from brainage.models.model_file import model_fingerprint
 from brainage.models.weights import TrainedModel, save_trained
 from brainage.preprocess.chain import fingerprint
@@ -120,13 +120,12 @@ def train_run(
 def _typical(model: BrainAgeModel, cohort: Cohort) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Mean and deviation (N, F) of the scans' tissue histograms, and each scan's distance from them."""
     histograms = torch.stack(
-        [model.stem.histograms(model.patches(scan.volume.float()[None]))[0].half() for scan in cohort.scans]
+        [model.histograms(scan.volume.float()[None])[0].half() for scan in cohort.scans]
     ).float()
     # Rounded as they will be stored, so that the limit fits what prediction will compute.
     mean = histograms.mean(0).half().float()
     std = histograms.std(0, correction=0).clamp_min(_LEAST_STD).half().float()
-    distances = ((histograms - mean) / std).square().mean((1, 2)).sqrt()
-    return mean, std, distances.numpy()
+    return mean, std, histogram_distance(histograms, mean, std).numpy()
 
 
 def age_bias(ages: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

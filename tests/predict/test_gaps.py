@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from brainage.data.participants import read_participants
+from brainage.data.true_ages import TrueAges
 from brainage.models.weights import TrainedModel
-from brainage.predict.gaps import GAP_COLUMNS, TrueAges, gap_columns
+from brainage.predict.gaps import GAP_COLUMNS, gap_columns
 
 
 def with_bias(model: TrainedModel, slope: float, intercept: float) -> TrainedModel:
@@ -42,7 +44,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_ages_by_participant(table: Path) -> None:
-    ages = TrueAges(table)
+    ages = TrueAges(read_participants(table))
     assert ages.of("sub-01", "ses-2") == 30
     assert ages.of("sub-02") is None
     assert ages.of("sub-03") is None
@@ -50,6 +52,6 @@ def test_ages_by_participant(table: Path) -> None:
 
 def test_ages_by_session_where_the_table_names_them(table: Path) -> None:
     table.write_text("participant_id\tsession_id\tage\nsub-01\tses-1\t30\nsub-01\tses-2\t35\n")
-    ages = TrueAges(table)
+    ages = TrueAges(read_participants(table))
     assert ages.of("sub-01", "ses-2") == 35
     assert ages.of("sub-01") is None
