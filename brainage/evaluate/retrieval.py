@@ -38,8 +38,8 @@ class Standing(NamedTuple):
         # The first of m among t in random order lies at (t + 1) / (m + 1).
         return self.better + (self.tied + 1) / (self.own + 1)
 
-    def recall(self, k: int) -> float:
-        """Expected share of queries with an own candidate among the first ``k``."""
+    def hits(self, k: int) -> np.ndarray:
+        """For each query the chance of an own candidate among the first ``k``, (Q,); 0 or 1 without ties."""
         room = np.clip(k - self.better, 0, self.tied)
         # None of the own ones among `room` of the tied: C(tied - own, room) / C(tied, room).
         others = self.tied - self.own
@@ -47,7 +47,7 @@ class Standing(NamedTuple):
         log_none = _log_binomial(others, np.where(possible, room, 0)) - _log_binomial(
             self.tied, np.where(possible, room, 0)
         )
-        return float(np.mean(1 - np.where(possible, np.exp(log_none), 0.0)))
+        return np.asarray(1 - np.where(possible, np.exp(log_none), 0.0))
 
 
 def standings(
@@ -136,7 +136,7 @@ def recall_table(
 
 
 def _figures(standing: Standing) -> dict[str, float]:
-    return {f"r{k}": standing.recall(k) for k in RECALL_AT} | {
+    return {f"r{k}": float(standing.hits(k).mean()) for k in RECALL_AT} | {
         "median_rank": float(np.median(standing.rank()))
     }
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ import torch
 from lightning.fabric import Fabric
 from sklearn.dummy import DummyRegressor
 
-from brainage import __version__
 from brainage.benchmark_config import BenchmarkRecipe, Contestant
 from brainage.errors import ConfigError, InputError
 from brainage.files import write_json
@@ -29,6 +26,7 @@ from brainage.train.benchmark_data import BenchmarkData
 from brainage.train.benchmark_networks import REPEATS, network_outcome
 from brainage.train.devices import start_fabric
 from brainage.train.fit import Progress, quiet
+from brainage.train.versions import versions
 
 
 @dataclass(frozen=True)
@@ -168,11 +166,7 @@ def _fit(
             **{name: value for name, value in outcome.items() if name != "predicted"},
             "seconds": round(time.perf_counter() - start, 2),
             "threads": torch.get_num_threads(),
-            "versions": {
-                "brainage": __version__,
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("torch", "monai", "scikit-learn")},
-            },
+            "versions": versions("torch", "monai", "scikit-learn"),
             "scans": [
                 {
                     "participant_id": person,

@@ -11,17 +11,16 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from brainage.data.image_augment import augment, mix
+from brainage.data.image_augment import mix
 from brainage.data.images import ImageSource
 from brainage.models.image_classifier import ImageClassifier
 from brainage.models.published_vit import load_published
 from brainage.nn import RoutingRecord, balancing_loss
-from brainage.train.batches import epoch_batches, epoch_seed, steps_per_epoch
+from brainage.train.batches import steps_per_epoch
+from brainage.train.image_batches import probe_pixels, varied_batches
 from brainage.train.log import logger
 from brainage.train.task import StepResult, Task
 from brainage.vision_config import VisionRecipe
-
-PROBE_IMAGES = 64
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -59,20 +58,13 @@ class ImageTask(Task):
     def batches(self, fabric: Fabric, epoch: int) -> Iterator[Batch]:
         """Varied images (B, 3, H, W), targets (B, C) and labels (B,), the same for seed, epoch and rank."""
         recipe = self.recipe
-        draw = torch.Generator().manual_seed(epoch_seed(recipe.train, epoch, fabric.global_rank))
-        colour = 255 * torch.tensor(recipe.model.mean)
-        chunks = epoch_batches(len(self.images), recipe.train, epoch, fabric)
-        left = recipe.augment
-        if self.images.source.cropped:
-            # Cropped when they were decoded.
-            left = left.model_copy(update={"scale": 1.0, "aspect": 1.0})
-        for pixels_BCHW, index_B in self.images.source.batches(
-            chunks, recipe.augment, epoch_seed(recipe.train, epoch)
-        ):
+        batches = varied_batches(
+            self.images.source, recipe.train, recipe.augment, recipe.model.mean, fabric, epoch
+        )
+        for varied_BCHW, index_B, draw in batches:
             label_B = fabric.to_device(self.images.label_N[index_B])
             target_BC = F.one_hot(label_B, len(self.images.classes)).float()
-            varied = augment(fabric.to_device(pixels_BCHW).float(), left, draw, colour)
-            yield (*mix(varied, target_BC, recipe.augment, draw), label_B)
+            yield (*mix(varied_BCHW, target_BC, recipe.augment, draw), label_B)
 
     def loss(self, model: nn.Module, batch: Batch) -> StepResult:
         """Cross-entropy with label smoothing, and the balancing loss where the recipe gives it a weight."""
@@ -97,10 +89,7 @@ class ImageTask(Task):
 
     def probe(self, model: nn.Module, fabric: Fabric) -> list[RoutingRecord]:
         """Routing of images spread evenly over those to learn from."""
-        step = max(1, len(self.images) // PROBE_IMAGES)
-        chosen = list(range(0, len(self.images), step))[:PROBE_IMAGES]
-        pixels_BCHW, _ = next(self.images.source.batches([chosen]))
-        routing: list[RoutingRecord] = model(fabric.to_device(pixels_BCHW)).routing
+        routing: list[RoutingRecord] = model(probe_pixels(self.images.source, fabric)).routing
         return routing
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
 import torch
 
-from brainage import __version__
 from brainage.data.images import ImageSource
 from brainage.models.classifier_weights import TrainedClassifier, save_classifier
 from brainage.models.image_classifier import ImageClassifier
@@ -17,6 +14,7 @@ from brainage.models.model_file import model_fingerprint
 from brainage.train.devices import start_fabric
 from brainage.train.fit import Progress, fit, quiet
 from brainage.train.images import ImageTask
+from brainage.train.versions import versions
 from brainage.vision_config import VisionRecipe
 
 
@@ -38,11 +36,7 @@ def train_classifier(
         "fingerprint": model_fingerprint(model, model.recipe),
         "num_images": len(train),
         "num_skipped": len(train.skipped),
-        "versions": {
-            "brainage": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "pillow")},
-        },
+        "versions": versions("torch", "pillow"),
     }
     trained = TrainedClassifier(model, recipe, train.classes, facts)
     if fabric.is_global_zero:

@@ -15,7 +15,6 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from brainage.data.captioned_images import CaptionedImages
-from brainage.data.image_augment import augment
 from brainage.data.image_stream import StreamedPixels
 from brainage.data.squares import MemoryPixels
 from brainage.data.tokenizer import encode, encode_with_warning
@@ -23,10 +22,9 @@ from brainage.errors import InputError
 from brainage.models.dual_encoder import DualEncoder
 from brainage.nn import RoutingRecord, balancing_loss
 from brainage.retrieval_config import RetrievalRecipe
-from brainage.train.batches import epoch_batches, epoch_seed, steps_per_epoch
+from brainage.train.batches import epoch_seed, steps_per_epoch
+from brainage.train.image_batches import probe_pixels, varied_batches
 from brainage.train.task import StepResult, Task
-
-PROBE_IMAGES = 64
 
 Batch = tuple[Tensor, Tensor]
 
@@ -81,15 +79,10 @@ class RetrievalTask(Task):
         together = torch.Generator().manual_seed(epoch_seed(recipe.train, epoch))
         drawn_I = (torch.rand(len(self.images), generator=together) * self.count_I).long()
         caption_I = self.first_I + drawn_I.clamp(max=self.count_I - 1)
-        draw = torch.Generator().manual_seed(epoch_seed(recipe.train, epoch, fabric.global_rank))
-        colour = 255 * torch.tensor(recipe.image.mean)
-        chunks = epoch_batches(len(self.images), recipe.train, epoch, fabric)
-        left = recipe.augment
-        if self.images.pixels.cropped:
-            left = left.model_copy(update={"scale": 1.0, "aspect": 1.0})
-        seed = epoch_seed(recipe.train, epoch)
-        for pixels_BCHW, index_B in self.images.pixels.batches(chunks, recipe.augment, seed):
-            varied_BCHW = augment(fabric.to_device(pixels_BCHW).float(), left, draw, colour)
+        batches = varied_batches(
+            self.images.pixels, recipe.train, recipe.augment, recipe.image.mean, fabric, epoch
+        )
+        for varied_BCHW, index_B, _ in batches:
             yield varied_BCHW, fabric.to_device(self.ids_CN[caption_I[index_B]])
 
     def loss(self, model: nn.Module, batch: Batch) -> StepResult:
@@ -120,10 +113,7 @@ class RetrievalTask(Task):
 
     def probe(self, model: nn.Module, fabric: Fabric) -> list[RoutingRecord]:
         """Routing of images spread evenly over those to learn from."""
-        step = max(1, len(self.images) // PROBE_IMAGES)
-        chosen = list(range(0, len(self.images), step))[:PROBE_IMAGES]
-        pixels_BCHW, _ = next(self.images.pixels.batches([chosen]))
-        routing: list[RoutingRecord] = model(fabric.to_device(pixels_BCHW)).image_routing
+        routing: list[RoutingRecord] = model(probe_pixels(self.images.pixels, fabric)).image_routing
         return routing
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
 import torch
 
-from brainage import __version__
 from brainage.data.captioned_images import CaptionedImages
 from brainage.data.tokenizer import tokenizer_of, vocabulary_of
 from brainage.models.dual_encoder import DualEncoder
@@ -19,6 +16,7 @@ from brainage.retrieval_config import RetrievalRecipe
 from brainage.train.devices import start_fabric
 from brainage.train.fit import Progress, fit, quiet
 from brainage.train.retrieval import Measure, RetrievalTask
+from brainage.train.versions import versions
 
 
 def train_retriever(
@@ -57,11 +55,7 @@ def train_retriever(
         "num_images": len(train),
         "num_captions": len(train.captions),
         "num_skipped": len(train.skipped),
-        "versions": {
-            "brainage": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "pillow", "tokenizers")},
-        },
+        "versions": versions("torch", "pillow", "tokenizers"),
     }
     trained = TrainedRetriever(model, tokenizer, recipe, facts)
     if fabric.is_global_zero:

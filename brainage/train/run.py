@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +11,6 @@ import pandas as pd
 import torch
 from lightning.fabric import Fabric
 
-from brainage import __version__
 from brainage.anatomy.regions import divide_tokens
 from brainage.config import BrainAgeRecipe
 from brainage.files import replacing
@@ -27,6 +24,7 @@ from brainage.train.cross_validate import MODEL, cross_validate, new_model
 from brainage.train.devices import start_fabric
 from brainage.train.fit import Progress, fit, quiet
 from brainage.train.layout import lay_out
+from brainage.train.versions import versions
 
 _LEAST_STD = 0.02  # share of a block; keeps bins that are empty in every training scan from dominating
 
@@ -91,11 +89,7 @@ def train_run(
         "age_range": [float(ages.min()), float(ages.max())],
         "age_bias": bias,
         "unusual_limit": float(np.quantile(distances, 0.95)),
-        "versions": {
-            "brainage": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "monai", "nilearn", "SimpleITK", "numpy")},
-        },
+        "versions": versions("torch", "monai", "nilearn", "SimpleITK", "numpy"),
     }
     trained = TrainedModel(
         model=model,
