@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from brainage.evaluate.intervals import bootstrap_mean
 from brainage.files import write_json
 
 
@@ -133,6 +135,30 @@ def summarise(rows: Iterable[Mapping[str, Any]], figures: Sequence[str]) -> list
     return summary
 
 
+def add_differences(
+    summary: list[dict[str, Any]], rows: Iterable[Mapping[str, Any]], figure: str, resamples: int = 10_000
+) -> list[dict[str, Any]]:
+    """Give every contestant but the first ``difference``: its mean of a figure less that of the first.
+
+    The rows' ``figure`` lists a value for each item; contestants are paired by item, each item's value a mean
+    over the seeds that both have. ``ci95`` is a percentile bootstrap over items.
+    """
+    values: dict[str, dict[int, np.ndarray]] = {}
+    for row in rows:
+        values.setdefault(row["contestant"], {})[row["seed"]] = np.asarray(row[figure], dtype=np.float64)
+    if not summary:
+        return summary
+    first = values[summary[0]["contestant"]]
+    for line in summary[1:]:
+        own = values[line["contestant"]]
+        common = sorted(set(own) & set(first))
+        if common:
+            apart_N = np.mean([own[seed] - first[seed] for seed in common], axis=0)
+            bounds = bootstrap_mean(apart_N, np.arange(len(apart_N)), resamples=resamples)
+            line["difference"] = {"mean": float(apart_N.mean()), "ci95": list(bounds), "seeds": len(common)}
+    return summary
+
+
 def print_summary(
     summary: Sequence[Mapping[str, Any]], headings: Mapping[str, tuple[str, str]], title: str
 ) -> None:
@@ -142,14 +168,22 @@ def print_summary(
     table.add_column("seeds", justify="right")
     for heading, _ in headings.values():
         table.add_column(heading, justify="right")
+    compared = any("difference" in line for line in summary)
+    if compared:
+        table.add_column("difference to the first (95 %)", justify="right")
     for line in summary:
-        cells = []
-        for figure, (_, form) in headings.items():
-            value = line.get(figure)
-            cells.append(
-                "-"
-                if value is None
-                else f"{value['mean']:{form}} ({value['low']:{form}} to {value['high']:{form}})"
-            )
+        cells = [_cell(line.get(figure), form) for figure, (_, form) in headings.items()]
+        if compared:
+            apart = line.get("difference")
+            low, high = apart["ci95"] if apart else (0, 0)
+            cells.append(f"{apart['mean']:+.3f} ({low:+.3f} to {high:+.3f})" if apart else "-")
         table.add_row(line["contestant"], str(line["seeds"]), *cells)
-    Console(width=180, highlight=False).print(table)
+    Console(width=240, highlight=False).print(table)
+
+
+def _cell(value: Mapping[str, float] | None, form: str) -> str:
+    """Mean, and over several seeds lowest to highest."""
+    if value is None:
+        return "-"
+    mean, low, high = (f"{value[name]:{form}}" for name in ("mean", "low", "high"))
+    return mean if value["low"] == value["high"] else f"{mean} ({low} to {high})"

@@ -60,7 +60,7 @@ def test_ties_are_the_mean_over_all_orders():
     ranks = [1 + 1 + min(order.index(0), order.index(1)) for order in itertools.permutations(range(5))]
     assert standing.rank()[0] == pytest.approx(np.mean(ranks))
     for k in range(1, 8):
-        assert standing.recall(k) == pytest.approx(np.mean([rank <= k for rank in ranks]))
+        assert standing.hits(k).mean() == pytest.approx(np.mean([rank <= k for rank in ranks]))
 
 
 def test_captions_that_read_the_same_share_their_luck():
