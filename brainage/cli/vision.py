@@ -21,8 +21,8 @@ def train(
 ) -> None:
     """Train an image classifier from scratch, then evaluate it on the validation images.
 
-    Writes model.safetensors, evaluation.json, log.csv and TensorBoard events. Run again after an
-    interruption, it resumes.
+    Writes model.safetensors, log.csv, TensorBoard events and the files of brainage vision eval. Run again
+    after an interruption, it resumes.
     """
     from brainage.cli.terminal import progress
     from brainage.config import load_recipe
@@ -37,7 +37,7 @@ def train(
     images = load_images(data, "train", size, workers=workers)
     validation = load_images(data, "val", size, images.classes, crop_pct=settings.crop_pct, workers=workers)
     trained = train_classifier(images, validation, settings, output, progress)
-    _tell(evaluate_classifier(trained, validation), output / "evaluation.json", per_class=False)
+    _tell(evaluate_classifier(trained, validation), output, per_class=False)
     typer.echo(f"Trained on {len(images)} images: {output / 'model.safetensors'}")
 
 
@@ -46,9 +46,15 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help=DATA_HELP)],
     split: Annotated[str, typer.Option("--split", help="Which folder of --data.")] = "val",
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images at a time.")] = 100,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Also write every figure as JSON.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the figures and the confusion matrix.")
+    ] = None,
 ) -> None:
-    """Top-1 and top-5 accuracy, by class, with throughput and the load of the experts."""
+    """Top-1 and top-5 accuracy, by class, with throughput and the load of the experts.
+
+    With -o writes evaluation.json (every figure), classes.csv, confusion.csv (a row for each true class) and,
+    for at most 50 classes, confusion.png.
+    """
     from brainage.data.images import load_images
     from brainage.models.classifier_weights import load_classifier
     from brainage.predict.images import evaluate_classifier
@@ -62,19 +68,26 @@ def evaluate(
         crop_pct=trained.recipe.crop_pct,
         workers=trained.recipe.train.workers,
     )
-    _tell(evaluate_classifier(trained, images, batch_size), json_path, per_class=True)
+    _tell(evaluate_classifier(trained, images, batch_size), output, per_class=True)
 
 
-def _tell(result: dict[str, Any], json_path: Path | None, per_class: bool) -> None:
+def _tell(result: dict[str, Any], output: Path | None, per_class: bool) -> None:
+    import numpy as np
     from rich.console import Console
 
     from brainage.files import write_json
+    from brainage.report.confusion import MOST_CLASSES, save_confusion
 
-    if json_path is not None:
-        write_json(json_path, result)
+    # A thousand classes make a million numbers, which a table holds better than indented JSON.
+    confusion_CC = np.asarray(result.pop("confusion"))
+    if output is not None:
+        write_json(output / "evaluation.json", result)
+        save_confusion(output, result["classes"], confusion_CC)
     console = Console(highlight=False)
-    if per_class:
+    if per_class and len(result["classes"]) <= MOST_CLASSES:
         console.print(_class_table(result["classes"]))
+    elif per_class:
+        console.print(_pair_table(result["confused"]))
     if result["routing"]:
         console.print(routing_table(result["routing"]))
     skipped = f", {len(result['skipped'])} files left out" if result["skipped"] else ""
@@ -98,6 +111,19 @@ def _class_table(classes: list[dict[str, Any]]) -> Table:
         other = f"{row['taken_for']} ({row['taken_share']:.0%})" if row["taken_for"] else "-"
         top1 = f"{row['top1']:.0%}" if known else "-"
         table.add_row(row["class"], str(row["num_images"]), top1, other)
+    return table
+
+
+def _pair_table(pairs: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table(title="Most confused")
+    for heading in ("class", "taken for"):
+        table.add_column(heading)
+    for heading in ("images", "of its class"):
+        table.add_column(heading, justify="right")
+    for pair in pairs:
+        table.add_row(pair["class"], pair["taken_for"], str(pair["num_images"]), f"{pair['share']:.0%}")
     return table
 
 

@@ -16,6 +16,8 @@ from brainage.predict.image_experts import experts_by_class
 from brainage.predict.image_routing import routing_rows
 from brainage.train.images import predict_logits, top_k_hits
 
+PAIRS = 20
+
 
 def evaluate_classifier(
     trained: TrainedClassifier, images: ImageSource, batch_size: int = 100, fabric: Fabric | None = None
@@ -25,10 +27,13 @@ def evaluate_classifier(
     Returns:
         ``top1``, ``top5`` (fewer with fewer classes: ``k``), ``loss`` (cross-entropy), ``num_images``,
         ``skipped`` files, ``images_per_second``; ``classes``: for each its name, number of images, top-1 and
-        the class that it is most often taken for (None where it never is), with the share; ``routing``: for
-        each mixture layer the statistics of its load, the share of tokens below the threshold, and
-        ``by_class``, the share of each class's gates that each expert takes. The load of a Soft MoE counts
-        the weight that tokens give to its experts, of which none is chosen.
+        the class that it is most often taken for (None where it never is), with the share; ``confusion``:
+        for each class how many of its images were taken for each class; ``confused``: the pairs of classes
+        that are taken for each other most often, up to 20, with the number and share of images;
+        ``routing``: for each mixture layer the statistics of its load, the share of tokens below the
+        threshold, and ``by_class``, the share of each class's gates that each expert takes. The load of a
+        Soft MoE counts the weight that tokens give to its experts, of which none is chosen. Images per
+        second count decoding too, where images are decoded when they are needed.
     """
     routing: list[list[RoutingRecord]] = []
     start = time.perf_counter()
@@ -50,6 +55,8 @@ def evaluate_classifier(
         "loss": float(F.cross_entropy(logits_NC, label_N)),
         "images_per_second": len(label_N) / seconds,
         "classes": _by_class(confusion_CC, trained.classes),
+        "confusion": confusion_CC.long().tolist(),
+        "confused": _most_confused(confusion_CC, trained.classes),
         "routing": _by_layer(routing, label_N, trained),
     }
 
@@ -79,5 +86,20 @@ def _by_class(confusion_CC: torch.Tensor, classes: tuple[str, ...]) -> list[dict
                 "taken_for": taken,
                 "taken_share": float(wrong[most]) / total if total else None,
             }
+        )
+    return rows
+
+
+def _most_confused(confusion_CC: torch.Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    wrong_CC = confusion_CC.clone().fill_diagonal_(0)
+    largest = wrong_CC.flatten().sort(descending=True, stable=True)
+    rows = []
+    for count, place in zip(largest.values[:PAIRS].tolist(), largest.indices[:PAIRS].tolist(), strict=True):
+        if not count:
+            break
+        true, taken = divmod(place, len(classes))
+        share = count / float(confusion_CC[true].sum())
+        rows.append(
+            {"class": classes[true], "taken_for": classes[taken], "num_images": int(count), "share": share}
         )
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -43,9 +44,17 @@ def test_train_then_eval(pictures):
     assert outcome.exit_code == 0, outcome.output
     assert "8 images, 1 files left out: top-1" in outcome.output
     assert json.loads((run / "evaluation.json").read_text("utf-8"))["skipped"] == ["dark/bad.png"]
-    outcome = brainage("vision", "eval", run / "model.safetensors", "--data", pictures / "data")
+    words = (run / "model.safetensors", "--data", pictures / "data", "-o", pictures / "eval")
+    outcome = brainage("vision", "eval", *words)
     assert outcome.exit_code == 0, outcome.output
     assert "bright" in outcome.output
+    result = json.loads((pictures / "eval" / "evaluation.json").read_text("utf-8"))
+    matrix = pd.read_csv(pictures / "eval" / "confusion.csv", index_col="class")
+    assert matrix.sum(axis=1).tolist() == [4, 4]
+    assert np.trace(matrix.to_numpy()) == result["top1"] * 8
+    assert (pictures / "eval" / "confusion.png").exists()
+    for name in ("classes.csv", "confusion.csv", "confusion.png"):
+        assert (run / name).read_bytes() == (pictures / "eval" / name).read_bytes()
     assert "images/s" in outcome.output
     model, data = run / "model.safetensors", pictures / "data"
     outcome = brainage("vision", "probe", model, "--data", data, "--shots", 1, "--shots", 3)

@@ -104,4 +104,11 @@ def test_evaluation_by_hand():
     assert result["top1"] == pytest.approx(1 / 3)
     assert [row["top1"] for row in result["classes"]] == [1, 0, 0]
     assert [row["taken_for"] for row in result["classes"]] == [None, "left", "left"]
+    assert result["confusion"] == [[3, 0, 0]] * 3
+    assert [
+        (row["class"], row["taken_for"], row["num_images"], row["share"]) for row in result["confused"]
+    ] == [
+        ("right", "left", 3, 1.0),
+        ("below", "left", 3, 1.0),
+    ]
     assert result["routing"] == []
