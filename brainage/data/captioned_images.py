@@ -8,7 +8,8 @@ from pathlib import Path
 
 from brainage.data.captions import Captions, read_captions
 from brainage.data.image_decoding import readable
-from brainage.data.image_stream import Located, StreamedPixels
+from brainage.data.image_stream import StreamedPixels
+from brainage.data.located import LocatedFiles
 from brainage.data.squares import MEMORY_LIMIT, MemoryPixels, Progress, read_squares, shorten
 from brainage.errors import InputError
 
@@ -70,11 +71,12 @@ def load_captioned(
         InputError: the file or the folder cannot be used, or fewer than two images can be read.
     """
     listed = read_captions(captions, split)
-    paths = _found(listed, images)
+    names = _found(listed, images)
+    paths = [images / name for name in names]
     pixels: MemoryPixels | StreamedPixels
     if len(paths) * 3 * size**2 > MEMORY_LIMIT:
         kept = tuple(index for index, path in enumerate(paths) if readable(path))
-        located = tuple(Located(paths[index], listed.files[index]) for index in kept)
+        located = LocatedFiles((names[index] for index in kept), images)
         pixels = StreamedPixels(located, size, 1.0, workers, set())
         logger.info("%d images are decoded when they are needed, by %d workers", len(kept), workers)
     else:
@@ -103,14 +105,14 @@ def load_captioned(
     )
 
 
-def _found(listed: Captions, images: Path) -> list[Path]:
-    """Where each image is: below the folder as named, or in the folder itself."""
+def _found(listed: Captions, images: Path) -> list[str]:
+    """The names of the files below the folder: those of the captions, or without the folders in them."""
     if not images.is_dir():
         raise InputError(images, "no such folder", "a folder of images", "check the path")
-    named = [images / name for name in listed.files]
-    if any(path.is_file() for path in named[:100]):
+    named = list(listed.files)
+    if any((images / name).is_file() for name in named[:100]):
         return named
-    flat = [images / Path(name).name for name in listed.files]
-    if len(set(flat)) == len(flat) and any(path.is_file() for path in flat[:100]):
+    flat = [Path(name).name for name in named]
+    if len(set(flat)) == len(flat) and any((images / name).is_file() for name in flat[:100]):
         return flat
     return named

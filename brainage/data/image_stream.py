@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import tarfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from brainage.data.image_decoding import UNREADABLE, decode, to_rgb
+from brainage.data.located import LocatedFiles
 from brainage.data.rand_augment import rand_augment
 from brainage.errors import InputError
 from brainage.vision_config import ImageAugmentRecipe
@@ -25,32 +25,8 @@ from brainage.vision_config import ImageAugmentRecipe
 logger = logging.getLogger("brainage")
 
 
-@dataclass(frozen=True)
-class Located:
-    """Where the bytes of an image lie.
-
-    Attributes:
-        path: the image file, or the uncompressed tar that holds it.
-        offset, size: bytes within the tar; None for a file of its own.
-        name: to tell it by.
-    """
-
-    path: Path
-    name: str
-    offset: int | None = None
-    size: int | None = None
-
-    def open(self) -> IO[bytes]:
-        """Its bytes."""
-        if self.offset is None:
-            return self.path.open("rb")
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            return io.BytesIO(file.read(self.size))
-
-
-def shard_members(shards: Sequence[Path], suffixes: frozenset[str]) -> Iterator[tuple[Located, str]]:
-    """Images of WebDataset shards with the text of their ``.cls`` members, in order.
+def read_shards(shards: Sequence[Path], suffixes: frozenset[str]) -> tuple[LocatedFiles, list[str]]:
+    """Images of WebDataset shards of one folder, and the texts of their ``.cls`` members, in order.
 
     A shard is an uncompressed tar; its members are read in place, so any order and any part of them can be
     read.
@@ -58,27 +34,34 @@ def shard_members(shards: Sequence[Path], suffixes: frozenset[str]) -> Iterator[
     Raises:
         InputError: a shard is no uncompressed tar.
     """
+    names: list[str] = []
+    labels: list[str] = []
+    holders: list[str] = []
+    places: list[tuple[int, int]] = []
     for shard in shards:
-        labels: dict[str, str] = {}
-        images: dict[str, Located] = {}
+        label_of: dict[str, str] = {}
+        images: dict[str, tarfile.TarInfo] = {}
         try:
             with tarfile.open(shard, "r:") as tar:
                 for member in tar:
                     stem, _, ending = member.name.rpartition(".")
                     if ending == "cls":
                         content = tar.extractfile(member)
-                        labels[stem] = "" if content is None else content.read().decode("utf-8").strip()
+                        label_of[stem] = "" if content is None else content.read().decode("utf-8").strip()
                     elif f".{ending.lower()}" in suffixes:
-                        name = f"{shard.name}/{member.name}"
-                        images[stem] = Located(shard, name, member.offset_data, member.size)
+                        images[stem] = member
         except (tarfile.TarError, UnicodeDecodeError, OSError) as error:
             remedy = "give WebDataset shards that are not compressed"
             raise InputError(shard, "no uncompressed tar", "a shard of images", remedy) from error
-        for stem, where in images.items():
-            if stem in labels:
-                yield where, labels[stem]
+        for stem, member in images.items():
+            if stem in label_of:
+                names.append(member.name)
+                labels.append(label_of[stem])
+                holders.append(shard.name)
+                places.append((member.offset_data, member.size))
             else:
-                logger.warning("%s has no label (.cls) and is left out", where.name)
+                logger.warning("%s/%s has no label (.cls) and is left out", shard.name, member.name)
+    return LocatedFiles(names, shards[0].parent, holders, places), labels
 
 
 class _Decoded(Dataset[tuple[Tensor, bool]]):
@@ -86,7 +69,7 @@ class _Decoded(Dataset[tuple[Tensor, bool]]):
 
     def __init__(
         self,
-        files: Sequence[Located],
+        files: LocatedFiles,
         size: int,
         crop_pct: float,
         recipe: ImageAugmentRecipe | None,
@@ -147,7 +130,7 @@ class StreamedPixels:
 
     cropped: ClassVar[bool] = True
 
-    files: tuple[Located, ...]
+    files: LocatedFiles
     size: int
     crop_pct: float
     workers: int

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from brainage.data.image_stream import Located, StreamedPixels, shard_members
+from brainage.data.image_stream import StreamedPixels, read_shards
+from brainage.data.located import LocatedFiles
 from brainage.data.squares import MEMORY_LIMIT, MemoryPixels, Progress, read_squares, shorten
 from brainage.errors import InputError
 
@@ -121,20 +122,21 @@ def load_images(
     found = find_classes(folder)
     classes = found if classes is None else tuple(classes)
     _check_classes(folder, found, classes)
-    files, labels = [], []
+    names: list[str] = []
+    labels: list[int] = []
     for label, name in enumerate(classes):
-        paths = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES)
-        files += paths[:per_class]
-        labels += [label] * len(paths[:per_class])
-    if len(files) * 3 * size**2 > MEMORY_LIMIT:
-        located = tuple(Located(path, f"{path.parent.name}/{path.name}") for path in files)
-        return _streamed(located, labels, classes, size, crop_pct, workers)
-    squares = read_squares(files, size, f"Reading {split}", progress, crop_pct)
+        files = [path.name for path in (folder / name).iterdir() if path.suffix.lower() in SUFFIXES]
+        names += [f"{name}/{file}" for file in sorted(files)[:per_class]]
+        labels += [label] * (len(names) - len(labels))
+    if len(names) * 3 * size**2 > MEMORY_LIMIT:
+        return _streamed(LocatedFiles(names, folder), labels, classes, folder, size, crop_pct, workers)
+    paths = [folder / name for name in names]
+    squares = read_squares(paths, size, f"Reading {split}", progress, crop_pct)
     kept = [labels[index] for index in squares.kept]
     skipped = [f"{path.parent.name}/{path.name}" for path in squares.skipped]
     if skipped:
         logger.warning("%d of %d files in %s are no readable images and are left out: %s",
-                       len(skipped), len(files), split, shorten(skipped, 5))  # fmt: skip
+                       len(skipped), len(names), split, shorten(skipped, 5))  # fmt: skip
     label_N = torch.tensor(kept, dtype=torch.int64)
     _check_filled(label_N, classes, folder)
     return Images(squares.pixels_NCHW, label_N, tuple(classes), tuple(skipped))
@@ -143,9 +145,9 @@ def load_images(
 def _from_shards(
     shards: Sequence[Path], size: int, classes: Sequence[str] | None, crop_pct: float, workers: int
 ) -> StreamedImages:
-    members = list(shard_members(shards, SUFFIXES))
+    located, labels = read_shards(shards, SUFFIXES)
     found = sorted(
-        {label for _, label in members},
+        set(labels),
         key=lambda label: (len(label), label) if label.isdigit() else (0, label),
     )
     if len(found) < 2:
@@ -153,20 +155,20 @@ def _from_shards(
     known = tuple(found if classes is None else classes)
     _check_classes(shards[0], found, known)
     place = {name: index for index, name in enumerate(known)}
-    located = tuple(where for where, _ in members)
-    return _streamed(located, [place[label] for _, label in members], known, size, crop_pct, workers)
+    return _streamed(located, [place[label] for label in labels], known, shards[0], size, crop_pct, workers)
 
 
 def _streamed(
-    files: tuple[Located, ...],
+    files: LocatedFiles,
     labels: Sequence[int],
     classes: Sequence[str],
+    folder: Path,
     size: int,
     crop_pct: float,
     workers: int,
 ) -> StreamedImages:
     label_N = torch.tensor(labels, dtype=torch.int64)
-    _check_filled(label_N, classes, files[0].path.parent)
+    _check_filled(label_N, classes, folder)
     logger.info("%d images are decoded when they are needed, by %d workers", len(files), workers)
     return StreamedImages(StreamedPixels(files, size, crop_pct, workers, set()), label_N, tuple(classes))
 
