@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +44,45 @@ def shared_data() -> Callable[[str], Path]:
         return root / name
 
     return folder
+
+
+@pytest.fixture
+def killed_at_work(tmp_path: Path) -> Iterator[Callable[[str, int], list[int]]]:
+    """Runs a program, kills it once its workers are at work, and tells which of them are left after 20 s.
+
+    The program gets a folder, in which each worker leaves a file named by its process, ``anything-1234``.
+    """
+    pids: list[int] = []
+
+    def run(program: str, workers: int) -> list[int]:
+        script, marks = tmp_path / "program.py", tmp_path / "at_work"
+        script.write_text(program, encoding="utf-8")
+        marks.mkdir()
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        with subprocess.Popen([sys.executable, str(script), str(marks)], env=environment) as process:
+            while len(pids) < workers and process.poll() is None:
+                time.sleep(0.1)
+                pids[:] = [int(mark.name.rpartition("-")[2]) for mark in marks.iterdir()]
+            process.kill()
+        assert len(pids) == workers
+        patience = time.monotonic() + 20
+        while any(map(_runs, pids)) and time.monotonic() < patience:
+            time.sleep(0.1)
+        return list(filter(_runs, pids))
+
+    yield run
+    for pid in filter(_runs, pids):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and no zombie, which nobody may have asked for its end yet."""
+    if not Path("/proc/self/stat").is_file():
+        pytest.skip("needs /proc")
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.fixture(scope="session")

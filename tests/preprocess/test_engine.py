@@ -57,6 +57,25 @@ def test_scans_on_workers_get_their_own_rows(save, noise, tmp_path):
     assert "a 2-D image" in str(rows)
 
 
+def test_workers_end_with_a_run_that_is_killed(killed_at_work):
+    program = """
+import sys
+from brainage.preprocess.engine_cluster import Workers, connected
+
+def work(folder):
+    import os
+    from pathlib import Path
+    (Path(folder) / f"scan-{os.getpid()}").touch()
+    while True:
+        sum(range(1000))
+
+if __name__ == "__main__":
+    with connected(Workers(jobs=1), 1) as client:
+        client.submit(work, sys.argv[1]).result()
+"""
+    assert killed_at_work(program, 1) == []
+
+
 def test_a_running_scheduler_is_used(importable, tmp_path):
     from distributed import LocalCluster
 
