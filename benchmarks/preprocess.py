@@ -126,10 +126,11 @@ def _contestants(scan: Path, threads: int, rounds: int) -> dict[str, dict[str, A
     import SimpleITK as sitk
 
     from brainage.preprocess.brain_extraction import BrainExtractiond
-    from brainage.preprocess.itk import image_from_tensor
+    from brainage.preprocess.itk import image_from_tensor, matrix_of
     from brainage.preprocess.load import LoadScand
     from brainage.preprocess.n4 import N4BiasCorrectiond
-    from brainage.preprocess.registration import likeness, matrix_of, register_affine, template_brain
+    from brainage.preprocess.registration import likeness, register_affine
+    from brainage.preprocess.template import template_brain
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     try:

@@ -21,9 +21,9 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 
 from brainage.preprocess.head_registration import BRAIN_FILE, HEAD_FILE, HeadTemplate
-from brainage.preprocess.itk import array_from_image, image_from_array, image_from_tensor
+from brainage.preprocess.itk import array_from_image, image_from_array, image_from_tensor, transform_of
 from brainage.preprocess.n4 import N4BiasCorrectiond
-from brainage.preprocess.registration import register_affine, transform_of
+from brainage.preprocess.registration import register_affine
 
 # 2 mm, RAS, symmetric about x = 0; from the mouth to above the vertex.
 SHAPE = (99, 117, 101)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.analyze import AnalyzeImage
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer.mghformat import MGHError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
@@ -79,10 +82,12 @@ def read_values(image: SpatialImage, shape: tuple[int, ...], path: Path) -> np.n
     """
     path = header_of(Path(path))
     try:
+        stored: Any = image.dataobj
         if path.suffix.lower() in (".gz", ".mgz"):
-            _check_compressed(image, path)
+            where = stored.shape, stored.dtype, stored.offset, stored.slope, stored.inter
+            stored = ArrayProxy(io.BytesIO(_decompressed(image, path)), where)
         with np.errstate(all="ignore"):
-            return np.asarray(image.dataobj).astype(np.float32).reshape(shape)
+            return np.asarray(stored).astype(np.float32).reshape(shape)
     except _BROKEN as error:
         raise InputError(
             path,
@@ -92,12 +97,13 @@ def read_values(image: SpatialImage, shape: tuple[int, ...], path: Path) -> np.n
         ) from error
 
 
-def _check_compressed(image: SpatialImage, path: Path) -> None:
+def _decompressed(image: SpatialImage, path: Path) -> bytes:
     """Read to the checksum at the end, where nibabel stops short, but not beyond what the header promises."""
     promised = int(np.prod(image.shape, dtype=np.int64)) * image.get_data_dtype().itemsize
-    length = 0
+    chunks, length = [], 0
     with gzip.open(path) as stream:
         while chunk := stream.read(_CHUNK):
+            chunks.append(chunk)
             length += len(chunk)
             if length > promised + MOST_EXTRA:
                 raise InputError(
@@ -106,6 +112,7 @@ def _check_compressed(image: SpatialImage, path: Path) -> None:
                     "a whole scan and nothing else",
                     "copy it again from its source",
                 )
+    return b"".join(chunks)
 
 
 def _refuse_long_extensions(path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -33,6 +34,24 @@ _register_roughly = partial(register, step=2.0, least_step=1e-2, iterations=60)
 WARP_SPACING, WARP_SMOOTHING, WARP_ITERATIONS = 4.0, 5.0, 60
 
 
+class Shades(NamedTuple):
+    """The template's intensities in classes.
+
+    Attributes:
+        weight: 1 in the brain, 0 away from it, (X, Y, Z).
+        inside: where it is above one half, (X, Y, Z) bool.
+        bins: class of each of the N voxels inside.
+        used: classes that have a voxel.
+        centres: mean intensity of each of these.
+    """
+
+    weight: np.ndarray
+    inside: np.ndarray
+    bins: np.ndarray
+    used: np.ndarray
+    centres: np.ndarray
+
+
 @dataclass(frozen=True)
 class HeadTemplate:
     """An average head in MNI152NLin2009aSym; both images on one grid of 2 mm.
@@ -49,6 +68,28 @@ class HeadTemplate:
     def distance(self) -> np.ndarray:
         """Distance to the brain, mm, negative inside."""
         return array_from_image(sitk.SignedMaurerDistanceMap(self.brain > 0.5, False, False, True))
+
+    @cached_property
+    def middle(self) -> np.ndarray:
+        """(3,) of the head without its neck, LPS mm."""
+        return _foreground(self.head)[1].mean(0)
+
+    @cached_property
+    def coarse(self) -> sitk.Image:
+        """The head on the voxels that poses are compared on."""
+        return _isotropic(self.head, COARSE_SPACING)
+
+    @cached_property
+    def shades(self) -> Shades:
+        """Of the head and what is around the brain, for demons."""
+        # Soft, lest the edge of the region be an edge of the images.
+        weight = 1.0 / (1.0 + np.exp((self.distance - 16.0) / 2.0))
+        inside, head = weight > 0.5, array_from_image(self.head)
+        values = head[inside]
+        edges = np.quantile(values, np.linspace(0, 1, 25))
+        bins = np.clip(np.searchsorted(edges, values) - 1, 0, 23)
+        used = np.unique(bins)
+        return Shades(weight, inside, bins, used, np.array([values[bins == b].mean() for b in used]))
 
     def near(self, margin_mm: float) -> sitk.Image:
         """The brain and a margin: face, ears and neck stay out."""
@@ -144,10 +185,9 @@ def _foreground(image: sitk.Image) -> tuple[sitk.Image, np.ndarray]:
 
 def _best_start(template: HeadTemplate, scan: sitk.Image, points: np.ndarray) -> sitk.Similarity3DTransform:
     """Of the similarities reached from the most promising turns, the one of highest mutual information."""
-    _, template_points = _foreground(template.head)
-    centre, origin = points.mean(0), template_points.mean(0)
+    centre, origin = points.mean(0), template.middle
     near = template.near(25.0)
-    coarse, coarse_scan = _isotropic(template.head, COARSE_SPACING), _isotropic(scan, COARSE_SPACING)
+    coarse, coarse_scan = template.coarse, _isotropic(scan, COARSE_SPACING)
 
     def start_at(angles: tuple[float, float, float]) -> sitk.Similarity3DTransform:
         pitch, yaw, roll = angles
@@ -181,19 +221,14 @@ def _demons(moved: sitk.Image, template: HeadTemplate) -> sitk.Transform:
     Demons compare intensities, so the template first takes on the scan's: each of its intensities becomes
     the scan's mean where the template has it. That holds for any contrast of tissues.
     """
-    # Soft, lest the edge of the region be an edge of the images.
-    weight = 1.0 / (1.0 + np.exp((template.distance - 16.0) / 2.0))
-    inside = weight > 0.5
-    values, head = array_from_image(moved), array_from_image(template.head)
-    values = values / np.percentile(values[inside], 98)
-    edges = np.quantile(head[inside], np.linspace(0, 1, 25))
-    bins = np.clip(np.searchsorted(edges, head) - 1, 0, 23)
-    used = [b for b in range(24) if (inside & (bins == b)).any()]
-    centres = [head[inside & (bins == b)].mean() for b in used]
-    means = [values[inside & (bins == b)].mean() for b in used]
+    shades = template.shades
+    values = array_from_image(moved)
+    values = values / np.percentile(values[shades.inside], 98)
+    within = values[shades.inside]
+    means = [within[shades.bins == b].mean() for b in shades.used]
+    taken_on = np.interp(array_from_image(template.head), shades.centres, means)
     fixed, moving = (
-        _isotropic(_like(image * weight, moved), WARP_SPACING)
-        for image in (values, np.interp(head, centres, means))
+        _isotropic(_like(image * shades.weight, moved), WARP_SPACING) for image in (values, taken_on)
     )
     demons = sitk.FastSymmetricForcesDemonsRegistrationFilter()
     demons.SetNumberOfIterations(WARP_ITERATIONS)

@@ -22,12 +22,26 @@ ArgumentT = TypeVar("ArgumentT")
 ResultT = TypeVar("ResultT")
 
 
+def packed(array: np.ndarray) -> np.ndarray:
+    """A three-dimensional array in C order, itself if it is.
+
+    Copied plane by plane, which takes less than half of numpy's time where the order of the axes turns round:
+    the lines of a plane stay in the processor's cache.
+    """
+    if array.flags.c_contiguous:
+        return array
+    copy = np.empty(array.shape, array.dtype)
+    for plane in range(array.shape[1]):
+        copy[:, plane] = array[:, plane]
+    return copy
+
+
 def image_from_array(array: np.ndarray, affine: np.ndarray) -> sitk.Image:
     """(X, Y, Z) array and its (4, 4) voxel -> RAS mm affine as a SimpleITK image (float32 or uint8)."""
     lps = RAS_TO_LPS @ np.asarray(affine, dtype=np.float64)
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     kind = np.uint8 if array.dtype in (np.bool_, np.uint8) else np.float32
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array.astype(kind).transpose(2, 1, 0)))
+    image = sitk.GetImageFromArray(packed(array.astype(kind, copy=False).transpose(2, 1, 0)))
     image.SetSpacing(spacing.tolist())
     image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
@@ -49,6 +63,12 @@ def image_from_tensor(tensor: MetaTensor) -> sitk.Image:
     return image_from_array(tensor[0].cpu().numpy(), tensor.affine.numpy())
 
 
+def masked_image(image: MetaTensor, mask: MetaTensor) -> sitk.Image:
+    """A scan, zero where its mask (1, X, Y, Z) of zeros and ones is, as a SimpleITK image."""
+    values = image[0].cpu().numpy() * mask[0].cpu().numpy().astype(np.float32)
+    return image_from_array(values, image.affine.numpy())
+
+
 def tensor_from_image(image: sitk.Image) -> MetaTensor:
     """A SimpleITK image as a (1, X, Y, Z) MetaTensor with its own voxel -> RAS mm affine."""
     linear = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
@@ -59,7 +79,7 @@ def tensor_from_image(image: sitk.Image) -> MetaTensor:
 
 def tensor_like(array: np.ndarray, reference: MetaTensor) -> MetaTensor:
     """An (X, Y, Z) array as a (1, X, Y, Z) MetaTensor on the grid of ``reference``."""
-    return MetaTensor(torch.from_numpy(np.ascontiguousarray(array))[None], affine=reference.affine.clone())
+    return MetaTensor(torch.from_numpy(packed(array))[None], affine=reference.affine.clone())
 
 
 def matrix_of(transform: sitk.Transform) -> np.ndarray:

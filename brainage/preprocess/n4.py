@@ -63,7 +63,7 @@ class N4BiasCorrectiond(MapTransform, InvertibleTransform):
             mask = image_from_tensor(out[self.mask_key]) if self.mask_key else None
             log_field = self.log_bias_field(image, mask)
             corrected = array_from_image(image) / np.exp(_spread(log_field, image))
-            out[key] = tensor_like(corrected.astype(np.float32), out[key])
+            out[key] = tensor_like(corrected.astype(np.float32, copy=False), out[key])
             kept = tensor_from_image(log_field)
             out[f"{key}_log_bias"] = (*out.get(f"{key}_log_bias", ()), kept)
         return out

@@ -7,12 +7,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import SimpleITK as sitk
 from monai.transforms import Transform
-from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template
 from scipy import ndimage
 
-from brainage.preprocess.itk import array_from_image, image_from_array, model_grid_image, tensor_like
+from brainage.preprocess.itk import tensor_like
+from brainage.preprocess.template import template_tissues
 
 FLUID, GREY, WHITE, CEILING = 0.0, 0.5, 1.0, 1.5
 
@@ -27,18 +26,6 @@ class Landmarks(NamedTuple):
     fluid: float
     grey: float
     white: float
-
-
-@lru_cache(maxsize=1)
-def template_tissues() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Brain mask (bool), grey and white matter probability of the template on MODEL_GRID, (80, 96, 80)."""
-    reference = model_grid_image()
-    maps = []
-    for load in (load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template):
-        image = load(resolution=2)
-        itk = image_from_array(np.asarray(image.dataobj, dtype=np.float32), image.affine)
-        maps.append(array_from_image(sitk.Resample(itk, reference, sitk.Transform(), sitk.sitkLinear)))
-    return maps[0] > 0.5, maps[1], maps[2]
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ import numpy as np
 from brainage import __version__
 
 # What computes the volumes. brainage itself is told apart by the version of the chain.
-_COMPUTING = ("monai", "nibabel", "nilearn", "numpy", "scipy", "SimpleITK", "torch")
+_COMPUTING = ("monai", "nibabel", "numpy", "scipy", "SimpleITK", "torch")
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _PLAIN = (bool, int, float, str, type(None))
 

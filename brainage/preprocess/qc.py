@@ -11,9 +11,8 @@ from monai.transforms import Transform
 
 from brainage.anatomy.grid import MODEL_GRID
 from brainage.config import QcRecipe
-from brainage.preprocess.itk import array_from_image, image_from_tensor, model_grid_image
-from brainage.preprocess.normalize import template_tissues
-from brainage.preprocess.registration import transform_of
+from brainage.preprocess.itk import array_from_image, image_from_tensor, model_grid_image, transform_of
+from brainage.preprocess.template import template_tissues
 
 # What to suspect of a scan whose figure is too low, and too high.
 REASONS: dict[str, tuple[str, str]] = {

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from monai.transforms import Transform
-from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 
 from brainage.preprocess.itk import (
     array_from_image,
-    image_from_array,
-    image_from_tensor,
+    masked_image,
     matrix_of,
     transform_of,
 )
 from brainage.preprocess.mutual_information import register
 from brainage.preprocess.own_files import read_transform
-
-
-@lru_cache(maxsize=1)
-def template_brain() -> sitk.Image:
-    """The ICBM 2009a symmetric brain at 2 mm, without skull, intensities in [0, 1]."""
-    template = load_mni152_template(resolution=2)
-    # Outside the brain the template holds faint interpolation noise.
-    inside = np.asarray(load_mni152_brain_mask(resolution=2).dataobj) > 0
-    return image_from_array(template.get_fdata(dtype=np.float32) * inside, template.affine)
+from brainage.preprocess.template import template_brain
 
 
 def register_affine(brain: sitk.Image, fixed: sitk.Image | None = None) -> tuple[np.ndarray, float]:
@@ -123,10 +112,7 @@ class RegisterToTemplated(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
-        brain = image_from_tensor(out["image"]) * sitk.Cast(
-            image_from_tensor(out["brain_mask"]), sitk.sitkFloat32
-        )
-        brain = sitk.Cast(brain, sitk.sitkFloat32)
+        brain = masked_image(out["image"], out["brain_mask"])
         if "own_transform" in out or not self.enabled:
             matrix = read_transform(out["own_transform"]) if "own_transform" in out else np.eye(4)
             ncc = likeness(brain, matrix)

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 from brainage.anatomy.grid import MODEL_GRID
 from brainage.cli.main import app
 from brainage.data.cohort import scan_of
-from brainage.preprocess.normalize import template_tissues
 from brainage.preprocess.outputs import write_outputs
+from brainage.preprocess.template import template_tissues
 
 
 @pytest.fixture

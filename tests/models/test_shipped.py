@@ -13,7 +13,8 @@ from brainage.config import BrainAgeRecipe, load_recipe
 from brainage.models.weights import TrainedModel, load_trained
 from brainage.predict.predictor import predict_scan
 from brainage.preprocess.chain import fingerprint
-from brainage.preprocess.normalize import normalised, template_tissues, tissue_landmarks
+from brainage.preprocess.normalize import normalised, tissue_landmarks
+from brainage.preprocess.template import template_tissues
 from brainage.resources import resource
 
 GOLDEN_TEMPLATE_AGE = 41.2  # years, measured when the model was made

@@ -5,8 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.data.meta_tensor import MetaTensor
 
-from brainage.preprocess.itk import array_from_image, image_from_array, image_from_tensor, tensor_like
-from brainage.preprocess.registration import matrix_of, transform_of
+from brainage.preprocess.itk import (
+    array_from_image,
+    image_from_array,
+    image_from_tensor,
+    masked_image,
+    matrix_of,
+    packed,
+    tensor_like,
+    transform_of,
+)
 
 
 @pytest.fixture
@@ -36,6 +44,30 @@ def test_tensors_there_and_back(affine):
     again = tensor_like(array_from_image(image_from_tensor(tensor)), tensor)
     assert torch.equal(again.as_tensor(), tensor.as_tensor())
     assert torch.equal(again.affine, tensor.affine)
+
+
+@given(
+    st.tuples(*[st.integers(0, 5)] * 3),
+    st.permutations(range(3)),
+    st.tuples(*[st.sampled_from([1, -1])] * 3),
+    st.sampled_from([np.float32, np.uint8]),
+)
+def test_packing_changes_the_order_in_memory_alone(shape, order, steps, kind):
+    array = np.arange(np.prod(shape)).astype(kind).reshape(shape)
+    view = array.transpose(order)[:: steps[0], :: steps[1], :: steps[2]]
+    found = packed(view)
+    assert found.flags.c_contiguous
+    assert found.dtype == kind
+    np.testing.assert_array_equal(found, view)
+
+
+def test_a_masked_image_is_zero_outside(affine):
+    values, mask = np.random.default_rng(0).random((3, 4, 5), np.float32), np.zeros((3, 4, 5), np.uint8)
+    mask[1, 2] = 1
+    image, inside = (
+        MetaTensor(torch.from_numpy(a)[None], affine=torch.from_numpy(affine)) for a in (values, mask)
+    )
+    np.testing.assert_array_equal(array_from_image(masked_image(image, inside)), np.where(mask, values, 0))
 
 
 @given(st.lists(st.floats(-3, 3), min_size=12, max_size=12))

@@ -4,13 +4,8 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 
 from brainage.anatomy.grid import MODEL_GRID
-from brainage.preprocess.normalize import (
-    Landmarks,
-    NormalizeIntensityd,
-    normalised,
-    template_tissues,
-    tissue_landmarks,
-)
+from brainage.preprocess.normalize import Landmarks, NormalizeIntensityd, normalised, tissue_landmarks
+from brainage.preprocess.template import template_tissues
 
 
 @pytest.fixture(scope="module")

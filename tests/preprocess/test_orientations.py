@@ -11,8 +11,9 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from brainage.anatomy.grid import MODEL_GRID
 from brainage.preprocess.geometry import to_canonical, to_original
 from brainage.preprocess.itk import image_from_array
-from brainage.preprocess.registration import register_affine, template_brain
+from brainage.preprocess.registration import register_affine
 from brainage.preprocess.resample import ResampleToModelGridd
+from brainage.preprocess.template import template_brain
 
 ORDERS = list(permutations(range(3)))
 SIGNS = list(product((1, -1), repeat=3))

@@ -6,8 +6,8 @@ from monai.data.meta_tensor import MetaTensor
 from brainage.anatomy.grid import MODEL_GRID
 from brainage.config import PreprocessRecipe, QcRecipe, parse_recipe
 from brainage.errors import ConfigError
-from brainage.preprocess.normalize import template_tissues
 from brainage.preprocess.qc import REASONS, MeasureQualityd, judge
+from brainage.preprocess.template import template_tissues
 
 GOOD = {
     "registration_ncc": 0.6, "brain_volume_ml": 1400, "mask_in_template": 0.93, "template_covered": 0.97,

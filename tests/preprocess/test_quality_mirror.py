@@ -4,8 +4,8 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 
 from brainage.anatomy.grid import MODEL_GRID
-from brainage.preprocess.normalize import template_tissues
 from brainage.preprocess.quality_mirror import MeasureLeftRightd, block_means, left_right
+from brainage.preprocess.template import template_tissues
 
 
 @pytest.fixture

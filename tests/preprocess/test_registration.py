@@ -4,8 +4,9 @@ import SimpleITK as sitk
 import torch
 from monai.data.meta_tensor import MetaTensor
 
-from brainage.preprocess.itk import array_from_image
-from brainage.preprocess.registration import RegisterToTemplated, matrix_of, template_brain
+from brainage.preprocess.itk import array_from_image, matrix_of
+from brainage.preprocess.registration import RegisterToTemplated
+from brainage.preprocess.template import template_brain
 
 BRAIN_MM = np.array([[0, -18, 8, 1], [60, -20, 0, 1], [-60, -20, 0, 1], [0, 60, 10, 1], [0, -95, 0, 1],
                      [0, -20, 70, 1], [20, -60, -50, 1], [-30, 20, -20, 1]], float).T  # fmt: skip

@@ -4,6 +4,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 
 from brainage.anatomy.grid import MODEL_GRID
+from brainage.preprocess import resample as resample_module
 from brainage.preprocess.resample import ResampleToModelGridd
 
 
@@ -74,3 +75,24 @@ def test_the_inverse_brings_a_map_back_onto_the_scan():
     there = native_to_mni @ affine @ np.vstack([voxels, np.ones(voxels.shape[1])])
     expected = 100 + slope @ there[:3]
     np.testing.assert_allclose(back["volume"].numpy().reshape(1, -1), expected, atol=1e-2)
+
+
+def test_the_blur_in_a_box_has_the_bytes_of_the_blur_of_all(monkeypatch):
+    """Also where the brain reaches the edge of the field of view."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros((40, 70, 80), np.uint8)
+    mask[:14, 20:40, 30:52] = rng.random((14, 20, 22)) < 0.9
+    image = (mask * rng.uniform(1, 1000, mask.shape)).astype(np.float32)
+    affine = np.diag([1.0, 0.8, 1.0, 1.0])
+    affine[:3, 3] = [-20, -28, -32]
+    volume = resample(image, mask, affine, np.eye(4))
+    _, size = resample_module._box_around(mask, (1.0, 0.8, 1.0))
+    assert np.prod(size) < 0.5 * mask.size
+    monkeypatch.setattr(resample_module, "_box_around", lambda mask, _: ([0, 0, 0], list(mask.shape)))
+    assert volume.any()
+    np.testing.assert_array_equal(resample(image, mask, affine, np.eye(4)), volume)
+
+
+def test_nothing_in_the_mask_is_nothing_in_the_volume():
+    mask = np.zeros((30, 30, 30), np.uint8)
+    assert not resample(mask.astype(np.float32), mask, MODEL_GRID.affine, np.eye(4)).any()

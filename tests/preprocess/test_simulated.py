@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from brainage.anatomy.grid import MODEL_GRID
-from brainage.preprocess.normalize import template_tissues
 from brainage.preprocess.simulated import simulated_volumes
+from brainage.preprocess.template import template_tissues
 
 
 def test_a_simulated_volume_lies_on_the_template_and_is_normalised() -> None:
