@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from brainage.config import BrainAgeRecipe, parse_recipe
 from brainage.models.brain_age import BrainAgeModel, TokenLayout
 from brainage.models.model_file import ModelFormat
+from brainage.models.regional_age import RegionalAges
 
 FORMAT = ModelFormat(
     name="brainage-1",
@@ -41,6 +43,7 @@ class TrainedModel:
         reference_ages_C: chronological ages of the calibration subjects, years; None where not kept.
         reference_years_CR: their out-of-fold contributions by region, years; the last of R + 1 columns is
             what the atlas leaves out. None where not kept.
+        regional: the age that each region looks by itself; None in models that were not given any.
     """
 
     model: BrainAgeModel
@@ -55,6 +58,7 @@ class TrainedModel:
     facts: Mapping[str, Any]
     reference_ages_C: Tensor | None = None
     reference_years_CR: Tensor | None = None
+    regional: RegionalAges | None = None
 
 
 def save_trained(path: str | PathLike[str], trained: TrainedModel) -> None:
@@ -75,6 +79,8 @@ def save_trained(path: str | PathLike[str], trained: TrainedModel) -> None:
         tensors["reference_ages_C"] = trained.reference_ages_C.float()
     if trained.reference_years_CR is not None:
         tensors["reference_years_CR"] = trained.reference_years_CR.half()
+    if trained.regional is not None:
+        tensors |= regional_tensors(trained.regional)
     header = {
         "recipe": trained.recipe.model_dump(mode="json"),
         "expert_names": model.expert_names,
@@ -118,7 +124,27 @@ def load_trained(path: str | PathLike[str]) -> TrainedModel:
             facts=header["facts"],
             reference_ages_C=tensors.get("reference_ages_C"),
             reference_years_CR=_as_float(tensors.get("reference_years_CR")),
+            regional=_regional(tensors),
         )
+
+
+def regional_tensors(regional: RegionalAges) -> dict[str, Tensor]:
+    """The tensors of a model file that hold the regions' own ages."""
+    return {name: torch.from_numpy(getattr(regional, field)).float() for name, field in _REGIONAL.items()}
+
+
+_REGIONAL = {
+    "regional_weight_RF": "weight_RF",
+    "regional_bias_R": "bias_R",
+    "regional_ages_C": "ages_C",
+    "regional_looks_CR": "looks_CR",
+}
+
+
+def _regional(tensors: Mapping[str, Tensor]) -> RegionalAges | None:
+    if not _REGIONAL.keys() <= tensors.keys():
+        return None
+    return RegionalAges(**{field: tensors[name].double().numpy() for name, field in _REGIONAL.items()})
 
 
 def _as_float(tensor: Tensor | None) -> Tensor | None:

@@ -4,7 +4,8 @@ A map is read in several ways: as it is; against the healthy people that the mod
 against healthy people of the same (simulated) scanner; and against the same person before aging, as the page
 of several sessions does, there also by how much it changed in either direction.
 
-Beside the methods stands what the scan shows without any model: how much of a region's blocks is fluid.
+Beside the methods stand the ages that the regions look by themselves, each by a model of its own, and what
+the scan shows without any model: how much of a region's blocks is fluid.
 
 P people, R regions that can age.
 """
@@ -23,12 +24,14 @@ from brainage.anatomy.regions import to_patches
 from brainage.models.weights import TrainedModel
 from brainage.predict.reference import AgeReference
 from brainage.predict.region_gates import RegionGates, attribute
+from brainage.predict.regional_age import regional_ages, regional_references
 from brainage.predict.regions import region_references
 from brainage.predict.simulated_aging import AgedPerson, aging_names
 
 AS_IT_IS, HEALTHY, ALIKE, BEFORE = "as it is", "healthy people", "same scanner", "same person before"
 EITHER = "same person before, either way"
 FLUID = "fluid, no model"
+REGIONAL = "age of the region by itself"
 _DARKER = 0.35  # of white matter's intensity: fluid, and where the brain has withdrawn
 _RESAMPLES = 1000
 
@@ -65,6 +68,9 @@ def measure_person(trained: TrainedModel, person: AgedPerson) -> PersonMaps:
     for gates, volume, found in ((young, person.young, maps.young), (aged, person.aged, maps.aged)):
         found |= {method: one.years_R[columns] for method, one in attribute(gates).items()}
         found[FLUID] = _fluid(trained, volume)[columns]
+        looks_R = regional_ages(trained, volume)
+        if looks_R is not None and np.isfinite(looks_R[columns]).all():
+            found[REGIONAL] = looks_R[columns]
     maps.effect_R, maps.own_R = np.full((2, len(names)), np.nan)
     for name, volume in person.restored.items():
         gates, place = RegionGates(trained, volume), names.index(name)
@@ -118,17 +124,28 @@ def truth_content(trained: TrainedModel, people: Iterable[AgedPerson]) -> dict[s
 def _readings(trained: TrainedModel, found: Sequence[PersonMaps], method: str) -> dict[str, np.ndarray]:
     aged_PR = np.stack([maps.aged[method] for maps in found])
     readings = {AS_IT_IS: aged_PR}
-    references = region_references(trained) if method == "contribution" else None
+    references = _references(trained, method)
     if references is not None:
-        columns = [trained.region_names.index(name) for name in aging_names()]
-        readings[HEALTHY] = np.stack(
-            [_standardised([references[c] for c in columns], maps, method) for maps in found]
-        )
+        readings[HEALTHY] = np.stack([_standardised(references, maps, method) for maps in found])
     if len(found) > 2:
         readings[ALIKE] = _against_others(found, method)
     readings[BEFORE] = aged_PR - np.stack([maps.young[method] for maps in found])
     readings[EITHER] = np.abs(readings[BEFORE])
     return readings
+
+
+def _references(trained: TrainedModel, method: str) -> list[AgeReference] | None:
+    """Healthy people for each region that can age, where the model knows them."""
+    known: Sequence[AgeReference | None] | None = None
+    if method == "contribution":
+        known = region_references(trained)
+    elif method == REGIONAL:
+        known = [one.healthy if one else None for one in regional_references(trained) or ()]
+    if not known:
+        return None
+    chosen = [known[trained.region_names.index(name)] for name in aging_names()]
+    found = [reference for reference in chosen if reference is not None]
+    return found if len(found) == len(chosen) else None
 
 
 def _fluid(trained: TrainedModel, volume: np.ndarray) -> np.ndarray:

@@ -12,15 +12,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from brainage.anatomy.atlas import load_atlas
 from brainage.anatomy.grid import SPACE
 from brainage.anatomy.projection import to_model_grid, to_native, tokens_to_image
-from brainage.errors import InputError
 from brainage.files import replacing, write_json
 from brainage.models.weights import TrainedModel
 from brainage.predict.predictor import Prediction, dominant
 from brainage.predict.regions import prediction_facts, region_table
 from brainage.preprocess.outputs import PreprocessedScan
+from brainage.train.layout import atlas_of
 
 TOKENS, NATIVE = f"{SPACE}_res-token", "T1w"
 MAPS = {
@@ -139,11 +138,8 @@ def _look_up(grid: nib.Nifti1Image, values_N: np.ndarray, fine: bool) -> nib.Nif
 
 def _write_atlas(prefix: Path, trained: TrainedModel, scan: PreprocessedScan) -> None:
     """The model's atlas in both spaces; nothing where its file is not on this machine."""
-    try:
-        atlas = load_atlas(trained.recipe.atlas.path, trained.recipe.atlas.table)
-    except InputError:
-        return
-    if tuple(atlas.regions["name"]) != trained.region_names:
+    atlas = atlas_of(trained)
+    if atlas is None:
         return
     number = np.zeros(int(max(atlas.regions["index"].max(), atlas.labels.max())) + 1, np.int16)
     number[atlas.regions["index"].to_numpy()] = np.arange(1, len(atlas.regions) + 1)

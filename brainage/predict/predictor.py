@@ -11,6 +11,7 @@ from brainage.evaluate.conformal import conformal_quantile, fit_intervals
 from brainage.models.brain_age import histogram_distance
 from brainage.models.weights import TrainedModel
 from brainage.nn import RoutingRecord
+from brainage.predict.regional_age import regional_ages
 
 LEVEL = 0.9  # of the prediction intervals
 
@@ -28,6 +29,8 @@ class Prediction:
             the residual.
         alignment_LN: cosine between token and context in the basis of the token's first expert.
         unusual: root mean square z-score of the scan's tissue histograms against the training scans.
+        regional_R: the age that each of the atlas's regions looks by itself, years; see
+            :func:`~brainage.predict.regional_age.regional_ages`.
     """
 
     age: float
@@ -37,6 +40,7 @@ class Prediction:
     gates_LNE: np.ndarray
     alignment_LN: np.ndarray
     unusual: float
+    regional_R: np.ndarray | None = None
 
     @property
     def gates_NE(self) -> np.ndarray:
@@ -76,6 +80,7 @@ def predict_scan(trained: TrainedModel, volume: np.ndarray) -> Prediction:
         gates_LNE=np.stack([record.gates_BNE[0].float().cpu().numpy() for record in output.routing]),
         alignment_LN=np.stack([_alignment(record) for record in output.routing]),
         unusual=_unusual(trained, volume_B1XYZ),
+        regional_R=regional_ages(trained, volume),
     )
 
 

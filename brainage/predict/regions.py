@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from brainage.anatomy.regions import divide_tokens
 from brainage.models.weights import TrainedModel
 from brainage.predict.predictor import Prediction
 from brainage.predict.reference import AgeReference, fit_reference
+from brainage.predict.regional_age import LEAST_COVERAGE, RegionReference, regional_references
 
 UNLABELLED = "outside the atlas"
 
@@ -40,7 +42,10 @@ def region_table(
         in the scan's field of view) and ``share_<expert>``, R rows and one for what the atlas leaves out. If
         the model carries a reference, also ``healthy_low, healthy_high`` (the middle 90 % of healthy people
         whose age is the predicted one, years) and ``percentile`` (how many of them have a smaller one, %);
-        missing where the predicted age lies outside the reference's range.
+        missing where the predicted age lies outside the reference's range. If it carries regional ages, also
+        ``regional_age`` (what the region looks by itself, years), ``regional_error`` (root mean square, out
+        of fold), ``regional_low, regional_high`` and ``regional_percentile`` (of healthy people of the
+        predicted age); missing where a region errs no less than guessing or lies outside the scan.
     """
     share_NR = trained.region_share_NR.numpy()
     contribution_R = prediction.contributions_N.astype(np.float64) @ divide_tokens(share_NR)
@@ -68,9 +73,37 @@ def region_table(
             reference.percent_below(years, age)
             for reference, years in zip(references, contribution_R.tolist(), strict=True)
         ]
+    _add_regional_ages(table, trained, prediction)
     for column, name in enumerate(trained.model.routed_names):
         table[f"share_{name.replace(' ', '_')}"] = shares_RE[:, column]
     return table
+
+
+def _add_regional_ages(table: pd.DataFrame, trained: TrainedModel, prediction: Prediction) -> None:
+    references = regional_references(trained)
+    if prediction.regional_R is None or references is None:
+        return
+    rows: list[dict[str, float | None]] = []
+    for looks, reference, coverage in zip(
+        prediction.regional_R.tolist(), references, table["coverage"], strict=False
+    ):
+        if reference is None or coverage < LEAST_COVERAGE:
+            rows.append({})
+        else:
+            rows.append(_regional_row(looks, reference, prediction.age))
+    # What the atlas leaves out is no region.
+    table[_REGIONAL] = pd.DataFrame([*rows, {}], columns=_REGIONAL, dtype=float)
+
+
+_REGIONAL = ["regional_age", "regional_error", "regional_low", "regional_high", "regional_percentile"]
+
+
+def _regional_row(looks: float, reference: RegionReference, age: float) -> dict[str, float | None]:
+    low = high = percentile = None
+    if reference.healthy is not None:
+        low, high = reference.healthy.interval(age) or (None, None)
+        percentile = reference.healthy.percent_below(looks, age)
+    return dict(zip(_REGIONAL, (looks, reference.error, low, high, percentile), strict=True))
 
 
 @lru_cache(maxsize=1)
@@ -105,6 +138,7 @@ def prediction_facts(trained: TrainedModel, prediction: Prediction, table: pd.Da
         table: of :func:`region_table`.
     """
     references, gap = region_references(trained), gap_reference(trained)
+    regional = regional_references(trained)
     residuals_C = trained.residuals_C.numpy()
     names = ("name", "fingerprint", "preprocessing_fingerprint", "cohort", "num_subjects", "age_range")
     shares = [column for column in table if str(column).startswith("share_")]
@@ -123,6 +157,7 @@ def prediction_facts(trained: TrainedModel, prediction: Prediction, table: pd.Da
                     if (value := _rounded(row[name])) is not None
                 },
                 "healthy": None if references is None else references[place].to_json(),
+                "by_itself": _by_itself(row, regional, place),
             }
         )
     return {
@@ -141,6 +176,14 @@ def prediction_facts(trained: TrainedModel, prediction: Prediction, table: pd.Da
         "gap_reference": None if gap is None else gap.to_json(),
         "regions": regions,
     }
+
+
+def _by_itself(
+    row: Mapping[Any, Any], references: tuple[RegionReference | None, ...] | None, place: int
+) -> dict[str, Any] | None:
+    looks = float(row.get("regional_age", np.nan))
+    reference = None if references is None or not np.isfinite(looks) else references[place]
+    return None if reference is None else reference.to_json(looks)
 
 
 def _rounded(value: float) -> float | None:

@@ -18,6 +18,7 @@ _COLOURS = {
     "integrated gradients": "#2e7d4f",
     "gradient": "#7a4fa3",
     "random order": "#6b7480",
+    "age of the region by itself": "#b0267e",
 }
 _GOAL = 0.9
 

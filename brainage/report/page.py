@@ -68,6 +68,7 @@ def _environment() -> Environment:
     environment.filters["data_uri"] = lambda png: data_uri(Path(png).read_bytes())
     environment.filters["mosaic_uri"] = mosaic_uri
     environment.filters["years"] = lambda value: "\N{EN DASH}" if value is None else f"{value:.1f}"
+    environment.filters["whole"] = lambda value: f"{value:.0f}".replace("-", "\N{MINUS SIGN}")
     environment.filters["signed"] = signed
     environment.filters["percent"] = percent
     return environment

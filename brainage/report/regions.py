@@ -105,13 +105,14 @@ def group_rows(rows: Iterable[RegionRow]) -> list[RegionRow]:
 def _row(
     row: Mapping[Any, Any], reference: AgeReference | None, age: float | None, largest: float
 ) -> RegionRow:
-    years, side = float(row["years"]), str(row.get("hemisphere", ""))
+    years = float(row["years"])
+    region, hemisphere = side_and_name(str(row["region"]), str(row.get("hemisphere", "")))
     healthy = percentile = None
     if reference is not None and age is not None:
         healthy, percentile = reference.interval(age), reference.percent_below(years, age)
     return RegionRow(
-        region=_without_side(_words(row["region"]), side),
-        hemisphere=_HEMISPHERES.get(side, ""),
+        region=region,
+        hemisphere=hemisphere,
         group=_words(row.get("group", "")),
         years=years,
         share=years / largest if largest else 0.0,
@@ -149,9 +150,10 @@ def _main_expert(shares: pd.DataFrame) -> pd.Series:
     )
 
 
-def _without_side(name: str, side: str) -> str:
-    """``insula`` of ``insula L``, since the side has its own column."""
-    return name.removesuffix(f" {side}") if side in _HEMISPHERES else name
+def side_and_name(name: str, side: str) -> tuple[str, str]:
+    """``("insula", "left")`` of ``insula L``, since the side has its own column."""
+    words = _words(name)
+    return words.removesuffix(f" {side}") if side in _HEMISPHERES else words, _HEMISPHERES.get(side, "")
 
 
 def _words(name: object) -> str:

@@ -17,6 +17,7 @@ from brainage.report.content import Cohort, ScanEntry
 from brainage.report.curve import CurvePoint, age_curve
 from brainage.report.mosaic import EXPERT_COLOURS
 from brainage.report.page import render_page
+from brainage.report.regional_age import regional_table
 from brainage.report.scan_files import ScanImages
 from brainage.report.viewer import ViewerData, niivue_base64, viewer_data
 
@@ -43,6 +44,12 @@ def write_scan_page(path: Path, scan: ScanEntry, cohort: Cohort, *, simulated: b
             problems.append(str(error))
     elif scan.predicted_age is not None:
         problems.append("no maps of this scan were found; run brainage predict with --maps.")
+    regional = None
+    if scan.predicted_age is not None:
+        try:
+            regional = regional_table(facts, scan.predicted_age if scan.age is None else scan.age)
+        except InputError as error:
+            problems.append(str(error))
     gap = gap_reference(facts)
     bias = (facts.get("model") or {}).get("age_bias")
     expected = percentile = None
@@ -68,6 +75,7 @@ def write_scan_page(path: Path, scan: ScanEntry, cohort: Cohort, *, simulated: b
         regional_experts=facts.get("regional_experts", True),
         reference_age=None if not known else scan.predicted_age if scan.age is None else scan.age,
         reference_subjects=_reference_subjects(facts),
+        regional=regional,
         problems=problems,
         viewer=viewer,
         viewer_config=_config(viewer, facts, scan) if viewer else None,

@@ -12,10 +12,12 @@ import torch
 from brainage.anatomy.regions import divide_tokens
 from brainage.models.brain_age import histogram_distance
 from brainage.models.model_file import model_fingerprint
+from brainage.models.regional_age import RegionalAges
 from brainage.models.weights import TrainedModel
 from brainage.train.brain_age import predict_tokens
 from brainage.train.cohort import Cohort
 from brainage.train.finetune import Adaptation, adapt
+from brainage.train.layout import atlas_of
 from brainage.train.run import age_bias
 
 _BIAS_FEWEST = 10  # subjects; a line through fewer is mostly chance
@@ -68,6 +70,7 @@ def finetune(trained: TrainedModel, cohort: Cohort, method: str = "auto", seed: 
         residuals_C=torch.from_numpy(adaptation.predicted_N - ages),
         reference_ages_C=torch.from_numpy(ages),
         reference_years_CR=_region_years(trained, adaptation, cohort) if held_out else None,
+        regional=_regional(trained, cohort, ages),
         facts=facts,
     )
     predictions = pd.DataFrame(
@@ -96,6 +99,16 @@ def _unusual_limit(trained: TrainedModel, cohort: Cohort) -> float:
             float(histogram_distance(histogram_NF, trained.typical_mean_NF, trained.typical_std_NF))
         )
     return max(float(trained.facts["unusual_limit"]), float(np.quantile(distances, 0.95)))
+
+
+def _regional(trained: TrainedModel, cohort: Cohort, ages: np.ndarray) -> RegionalAges | None:
+    """The regions' regressions as they were, read against the new cohort, which they have not seen."""
+    atlas = atlas_of(trained)
+    if trained.regional is None or atlas is None:
+        return None
+    indices = atlas.regions["index"].to_numpy()
+    looks = [trained.regional(scan.volume[0].numpy(), atlas.labels, indices) for scan in cohort.scans]
+    return replace(trained.regional, ages_C=ages, looks_CR=np.stack(looks))
 
 
 def _region_years(trained: TrainedModel, adaptation: Adaptation, cohort: Cohort) -> torch.Tensor:

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from lightning.fabric import Fabric
 
+from brainage.anatomy.atlas import load_atlas
 from brainage.anatomy.regions import divide_tokens
 from brainage.config import BrainAgeRecipe
 from brainage.files import replacing
@@ -24,6 +25,7 @@ from brainage.train.cross_validate import MODEL, cross_validate, new_model
 from brainage.train.devices import start_fabric
 from brainage.train.fit import Progress, fit, quiet
 from brainage.train.layout import lay_out
+from brainage.train.regional_age import fit_regional_ages
 from brainage.train.versions import versions
 
 _LEAST_STD = 0.02  # share of a block; keeps bins that are empty in every training scan from dominating
@@ -75,9 +77,11 @@ def train_run(
     mean_NF, std_NF, distances = _typical(model, cohort)
     ages = np.array([scan.age for scan in cohort.scans])
     residuals = np.zeros(0) if predictions is None else (predictions[MODEL] - predictions["age"]).to_numpy()
-    bias = None
+    bias = regional = None
     if predictions is not None:
         bias = age_bias(predictions["age"].to_numpy(), predictions[MODEL].to_numpy())
+        atlas = load_atlas(recipe.atlas.path, recipe.atlas.table)
+        regional = fit_regional_ages(cohort.scans, predictions["fold"].to_numpy(), atlas)
     facts = {
         "name": recipe.name,
         "fingerprint": model_fingerprint(model, model.recipe),
@@ -104,6 +108,7 @@ def train_run(
         facts=facts,
         reference_ages_C=None if contributions_CR is None else torch.from_numpy(ages),
         reference_years_CR=None if contributions_CR is None else torch.from_numpy(contributions_CR),
+        regional=regional,
     )
     if fabric.is_global_zero:
         save_trained(out / "model.safetensors", trained)

@@ -58,6 +58,16 @@ def test_its_residuals_are_better_than_voxel_ridge(shipped: TrainedModel) -> Non
     assert np.abs(residuals).mean() < 7.0
 
 
+def test_every_region_by_itself_beats_guessing(shipped: TrainedModel, template: np.ndarray) -> None:
+    assert shipped.regional is not None
+    assert shipped.regional.informative_R.all()
+    assert shipped.regional.error_R.max() < 18
+    looks = predict_scan(shipped, template).regional_R
+    assert looks is not None
+    # An average of many young brains, blurred, of no one scanner: somewhere in adult life.
+    assert 10 < np.median(looks) < 90
+
+
 def test_the_template_keeps_its_age(shipped: TrainedModel, template: np.ndarray) -> None:
     assert predict_scan(shipped, template).age == pytest.approx(GOLDEN_TEMPLATE_AGE, abs=1.0)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from brainage.config import BrainAgeRecipe
 from brainage.errors import CheckpointError
 from brainage.models.brain_age import BrainAgeModel, TokenLayout
+from brainage.models.regional_age import RegionalAges
 from brainage.models.weights import TrainedModel, load_trained, save_trained
 
 RECIPE = BrainAgeRecipe.model_validate(
@@ -65,6 +68,23 @@ def test_round_trip(trained: TrainedModel, tmp_path: Path) -> None:
     assert again.region_names == trained.region_names
     torch.testing.assert_close(again.residuals_C, trained.residuals_C)
     assert float(again.model.scale) == float(trained.model.scale)
+
+
+def test_regional_ages_travel_with_the_model_and_may_be_missing(
+    trained: TrainedModel, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    regional = RegionalAges(
+        rng.normal(0, 20, (2, 10)), rng.normal(50, 5, 2), rng.uniform(20, 90, 6), rng.normal(50, 9, (6, 2))
+    )
+    save_trained(tmp_path / "with.safetensors", dataclasses.replace(trained, regional=regional))
+    again = load_trained(tmp_path / "with.safetensors").regional
+    assert again is not None
+    for field in dataclasses.fields(regional):
+        there = getattr(regional, field.name)
+        np.testing.assert_allclose(getattr(again, field.name), there, rtol=1e-6)
+    save_trained(tmp_path / "without.safetensors", trained)
+    assert load_trained(tmp_path / "without.safetensors").regional is None
 
 
 def test_a_second_round_trip_changes_nothing_that_matters(trained: TrainedModel, tmp_path: Path) -> None:

@@ -69,7 +69,12 @@ def write_maps(maps: Path, name: str, affine: np.ndarray, shape: tuple[int, int,
             "age_bias": {"slope": 0.9, "intercept": 5.0}, "cross_validated": {"subjects": 200, "mae": 6.1},
         },
         "gap_reference": reference(0.0),
-        "regions": [{"region": n, "hemisphere": h, "healthy": reference(mean)} for n, h, mean in rows],
+        "regions": [{
+                "region": n, "hemisphere": h, "healthy": reference(mean), "group": "limbic",
+                "by_itself": {"age": 61.4, "error": 11.6, "healthy": reference(50.0)},
+            }
+            for n, h, mean in rows
+        ],
         "native_to_mni": np.eye(4).tolist(),
     }  # fmt: skip
     Path(f"{prefix}_regions.json").write_text(json.dumps(facts))
@@ -122,7 +127,8 @@ def test_the_order_of_what_is_said(files: Path) -> None:
         "Research use only.", "51.5", "41.0 to 61.0", "Chronological age 47.0", "Gap +4.5", "Corrected gap",
         "Among the healthy", "Warning: this number deserves less trust.", "unlike (distance 2; 95 % below 1)",
         "dark",
-        "not where disease is", "Contributions by region", "How to read this", "The model", "What this is",
+        "not where disease is", "Contributions by region", "How old each region looks by itself", "61 ± 12",
+        "more than 99 %", "How to read this", "The model", "What this is",
         "Provenance", "Research use only.",
     ]  # fmt: skip
     at = 0
