@@ -5,7 +5,16 @@ import pytest
 from PIL import Image
 
 from brainage.anatomy.grid import MODEL_GRID
-from brainage.report.qc_picture import BRAIN, MASK, _resized, _template, png_of, qc_picture, thumbnail
+from brainage.report.qc_picture import (
+    BRAIN,
+    MASK,
+    SCAN_SLICES,
+    _resized,
+    _template,
+    png_of,
+    qc_picture,
+    thumbnail,
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +52,20 @@ def test_a_refused_scan_and_one_that_is_not_at_hand(scan, volume):
     assert nothing.height < aligned.height
 
 
-def test_an_empty_mask_and_an_empty_scan_are_drawn():
-    blank = np.zeros((20, 30, 25), np.float32), np.diag([2.0, 2, 2, 1])
-    qc_picture(title="", status="failed", reasons="", scan=blank, mask=np.zeros((20, 30, 25), bool))
+def test_an_empty_mask_counts_as_none_and_an_empty_scan_is_black():
+    none = np.zeros((20, 30, 25), bool)
+    blank = none.astype(np.float32), np.diag([2.0, 2, 2, 1])
+    grey = np.linspace(0, 100, none.size, dtype=np.float32).reshape(none.shape), blank[1]
+
+    def drawn(scan, mask=None):
+        return np.asarray(qc_picture(title="", status="failed", reasons="", scan=scan, mask=mask))
+
+    np.testing.assert_array_equal(drawn(blank, none), drawn(blank))
+    # The same page but for the voxels; of the 7 slices all show them, and a scan without any shows no grey.
+    tiles = (drawn(grey) != drawn(blank)).any(axis=(0, 2))
+    assert np.count_nonzero(np.diff(np.concatenate([[0], tiles, [0]])) == 1) == len(SCAN_SLICES)
+    middle = drawn(blank)[100:180, np.flatnonzero(tiles)]
+    assert middle.max() == 0
 
 
 def test_right_is_on_the_left_and_up_is_up():
