@@ -16,6 +16,7 @@ from brainage.retrieval_config import TokenizerRecipe
 logger = logging.getLogger("brainage")
 
 PAD_TOKEN, END_TOKEN = "<pad>", "<end>"
+_TOGETHER = 10_000  # captions; the library's record of each is far larger than its ids
 
 
 def tokenizer_of(recipe: TokenizerRecipe, captions: Iterable[str]) -> Tokenizer:
@@ -70,10 +71,12 @@ def encode(tokenizer: Tokenizer, captions: Sequence[str], length: int) -> tuple[
     room = length - (end is not None)
     ids_BN = torch.full((len(captions), length), PAD, dtype=torch.int64)
     cut = 0
-    for row, encoding in zip(ids_BN, tokenizer.encode_batch(list(captions)), strict=True):
-        cut += len(encoding.ids) > room
-        ids = encoding.ids[:room] + ([] if end is None else [end])
-        row[: len(ids)] = torch.tensor(ids) + shift
+    for start in range(0, len(captions), _TOGETHER):
+        encodings = tokenizer.encode_batch(list(captions[start : start + _TOGETHER]))
+        for row, encoding in zip(ids_BN[start:], encodings, strict=False):
+            cut += len(encoding.ids) > room
+            ids = encoding.ids[:room] + ([] if end is None else [end])
+            row[: len(ids)] = torch.tensor(ids) + shift
     return ids_BN, cut
 
 
