@@ -12,7 +12,8 @@ def routing_stats(
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
-            help="model.safetensors of brainage train or brainage vision train; by default the shipped model."
+            help="model.safetensors of brainage train, vision train or retrieval train; by default the "
+            "shipped model."
         ),
     ] = None,
     output: Annotated[
@@ -24,10 +25,15 @@ def routing_stats(
         typer.Option(
             "--data",
             help="What to route: a folder of brainage preprocess, without it simulated brains; for a "
-            "classifier the folder with val/<class>/.",
+            "classifier the folder with val/<class>/, for a dual encoder the folder of images.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Scans or images to route at most.")] = 32,
+    captions: Annotated[
+        Path | None, typer.Option("--captions", help="For a dual encoder: the caption file.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Scans, images or pairs to route at most.")
+    ] = 32,
 ) -> None:
     """Load of every expert, overlap of their bases, and how much the routing changed while training.
 
@@ -45,7 +51,7 @@ def routing_stats(
     from brainage.report.routing import save_routing_figure
     from brainage.resources import resource
 
-    content = routing_content(checkpoint or resource(SHIPPED), data, limit)
+    content = routing_content(checkpoint or resource(SHIPPED), data, limit, captions)
     write_json(output / "routing_stats.json", content)
     columns = {
         "gini": "Gini",
@@ -69,7 +75,8 @@ def routing_stats(
         [
             {"block": layer["block"], "expert": name, "load": count, "share": share}
             for layer in content["layers"]
-            for name, count, share in zip(content["experts"], layer["load"], layer["share"], strict=True)
+            # A tower of fewer experts than the other one uses the first names.
+            for name, count, share in zip(content["experts"], layer["load"], layer["share"], strict=False)
         ]
     )
     for name, table in (("routing_stats", layers), ("routing_load", load)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from brainage.data.captions import Captions, read_captions
@@ -53,6 +53,7 @@ def load_captioned(
     size: int,
     progress: Progress | None = None,
     workers: int = 0,
+    limit: int | None = None,
 ) -> CaptionedImages:
     """The images of a split as squares of ``size`` pixels: decoded now if memory holds all, else when needed.
 
@@ -66,11 +67,15 @@ def load_captioned(
         size: edge, pixels; the shorter side is resized to it and the centre cropped.
         progress: shows how far the reading is.
         workers: processes that decode images when they are needed.
+        limit: read only about so many images, spread evenly over the split.
 
     Raises:
         InputError: the file or the folder cannot be used, or fewer than two images can be read.
     """
     listed = read_captions(captions, split)
+    if limit is not None:
+        step = -(-len(listed.files) // limit)
+        listed = replace(listed, files=listed.files[::step], texts=listed.texts[::step])
     names = _found(listed, images)
     paths = [images / name for name in names]
     pixels: MemoryPixels | StreamedPixels

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -108,3 +109,24 @@ class DualEncoder(nn.Module):
             text_BD = F.normalize(self.text_projection(pooled_BD).float(), dim=-1)
         scale = self.log_scale.exp().clamp(max=HIGHEST_SCALE)
         return Embeddings(image_BD, text_BD, scale, image_routing, text_routing)
+
+
+def of_words(records: Sequence[RoutingRecord], ids_BN: Tensor) -> list[RoutingRecord]:
+    """Records of text without its padding, all words in one sequence (1, W): what the figures should count.
+
+    Padding is closed to every expert, so it would look like words that none is eligible for, and like words
+    whose routing never changes.
+    """
+    present_BN = ids_BN != PAD
+    return [
+        replace(
+            record,
+            scores_BNE=record.scores_BNE[present_BN][None],
+            experts_BNK=record.experts_BNK[present_BN][None],
+            gates_BNK=record.gates_BNK[present_BN][None],
+            eligible_BNE=record.eligible_BNE[present_BN][None],
+            fallback_BN=record.fallback_BN[present_BN][None],
+            open_BNE=None if record.open_BNE is None else record.open_BNE[present_BN][None],
+        )
+        for record in records
+    ]

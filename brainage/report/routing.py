@@ -63,7 +63,7 @@ def _draw_load(axes: Axes, layer: Mapping[str, Any], names: Sequence[str], highe
     axes.axvline(even, color=_EVEN, linestyle="--", linewidth=1)
     for expert in np.flatnonzero(share_E == 0):
         axes.text(0.01 * highest, expert, "no token", color=_DEAD, fontsize=7.5, va="center")
-    axes.set_yticks(position, names, fontsize=8)
+    axes.set_yticks(position, names[: len(share_E)], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.05 * highest)
     axes.tick_params(axis="x", labelsize=8)
@@ -84,8 +84,7 @@ def _draw_overlap(axes: Axes, layer: Mapping[str, Any]) -> None:
     axes.set_yticks(ticks, [str(tick + 1) for tick in ticks], fontsize=7.5)
     axes.set_xlabel("expert, in the order above", fontsize=8.5)
     axes.set_title(
-        f"overlap of the bases: {layer['overlap_mean']:.2f} off the diagonal\n"
-        f"(chance {chance:.2f}, white line)",
+        f"overlap of two bases: {layer['overlap_mean']:.2f}\n(chance {chance:.2f}, white line)",
         fontsize=9,
     )
 

@@ -50,8 +50,9 @@ def varied_batches(
         yield augment(fabric.to_device(pixels_BCHW).float(), left, draw, colour), index_B, draw
 
 
-def probe_pixels(pixels: MemoryPixels | StreamedPixels, fabric: Fabric) -> Tensor:
-    """At most 64 images (B, 3, H, W) uint8 spread evenly over ``pixels``, on the device."""
+def probe_batch(pixels: MemoryPixels | StreamedPixels, fabric: Fabric) -> tuple[Tensor, Tensor]:
+    """At most 64 images (B, 3, H, W) uint8 spread evenly over all, on the device, and their indices (B,)."""
     step = max(1, len(pixels) // PROBE_IMAGES)
     chosen = list(range(0, len(pixels), step))[:PROBE_IMAGES]
-    return fabric.to_device(next(pixels.batches([chosen]))[0])
+    pixels_BCHW, index_B = next(pixels.batches([chosen]))
+    return fabric.to_device(pixels_BCHW), index_B

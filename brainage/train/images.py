@@ -17,7 +17,7 @@ from brainage.models.image_classifier import ImageClassifier
 from brainage.models.published_vit import load_published
 from brainage.nn import RoutingRecord, balancing_loss
 from brainage.train.batches import steps_per_epoch
-from brainage.train.image_batches import probe_pixels, varied_batches
+from brainage.train.image_batches import probe_batch, varied_batches
 from brainage.train.log import logger
 from brainage.train.task import StepResult, Task
 from brainage.vision_config import VisionRecipe
@@ -89,7 +89,7 @@ class ImageTask(Task):
 
     def probe(self, model: nn.Module, fabric: Fabric) -> list[RoutingRecord]:
         """Routing of images spread evenly over those to learn from."""
-        routing: list[RoutingRecord] = model(probe_pixels(self.images.source, fabric)).routing
+        routing: list[RoutingRecord] = model(probe_batch(self.images.source, fabric)[0]).routing
         return routing
 
 

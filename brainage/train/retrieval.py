@@ -19,11 +19,11 @@ from brainage.data.image_stream import StreamedPixels
 from brainage.data.squares import MemoryPixels
 from brainage.data.tokenizer import encode, encode_with_warning
 from brainage.errors import InputError
-from brainage.models.dual_encoder import DualEncoder
+from brainage.models.dual_encoder import DualEncoder, of_words
 from brainage.nn import RoutingRecord, balancing_loss
 from brainage.retrieval_config import RetrievalRecipe
 from brainage.train.batches import epoch_seed, steps_per_epoch
-from brainage.train.image_batches import probe_pixels, varied_batches
+from brainage.train.image_batches import probe_batch, varied_batches
 from brainage.train.task import StepResult, Task
 
 Batch = tuple[Tensor, Tensor]
@@ -112,9 +112,11 @@ class RetrievalTask(Task):
         return {f"validation_{name}": float(value) for name, value in kept.items()}
 
     def probe(self, model: nn.Module, fabric: Fabric) -> list[RoutingRecord]:
-        """Routing of images spread evenly over those to learn from."""
-        routing: list[RoutingRecord] = model(probe_pixels(self.images.pixels, fabric)).image_routing
-        return routing
+        """Routing of images spread evenly over those to learn from, then of the first caption of each."""
+        pixels_BCHW, index_B = probe_batch(self.images.pixels, fabric)
+        ids_BN = fabric.to_device(self.ids_CN[self.first_I[index_B]])
+        output = model(pixels_BCHW, ids_BN)
+        return [*output.image_routing, *of_words(output.text_routing, ids_BN)]
 
 
 def contrast(

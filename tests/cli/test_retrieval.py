@@ -15,10 +15,10 @@ from brainage.cli.main import app
 TOWER = {"dim": 16, "depth": 1, "num_heads": 2, "hidden_dim": 16, "num_experts": 4, "rank": 3}
 RECIPE = {
     "image": {**TOWER, "image_size": 8, "patch": 4, "moe_blocks": [0]},
-    "text": {**TOWER, "length": 6},
+    "text": {**TOWER, "length": 6, "moe_blocks": [0], "num_experts": 3, "router": "vmoe"},
     "tokenizer": {"vocabulary": 300},
     "embed_dim": 8,
-    "train": {"folds": 0, "epochs": 2, "batch_size": 4, "precision": "32-true"},
+    "train": {"folds": 0, "epochs": 2, "batch_size": 4, "precision": "32-true", "checkpoint_every": 1},
 }
 
 
@@ -140,3 +140,26 @@ def test_zero_shot(trained, tmp_path):
     outcome = brainage("retrieval", "zero-shot", model, "--data", tmp_path, "--names", tmp_path / "names.txt")
     assert outcome.exit_code == 2
     assert "must name the 2 classes" in outcome.output
+
+
+def test_routing_of_both_towers(trained, tmp_path):
+    root, _ = trained
+    model = root / "run" / "model.safetensors"
+    words = ("routing-stats", model, "--data", root / "images", "--captions", root / "captions.json")
+    outcome = brainage(*words, "-o", tmp_path)
+    assert outcome.exit_code == 0, outcome.output
+    content = json.loads((tmp_path / "routing_stats.json").read_text("utf-8"))
+    image, text = content["layers"]
+    assert (content["router"], image["block"], text["block"]) == ("ermoe, vmoe", "image 0", "text 0")
+    assert (content["inputs"]["number"], len(image["load"]), len(text["load"])) == (4, 4, 3)
+    # Two experts a token: four patches an image, and at most six words, never padding.
+    assert sum(image["load"]) == 4 * 4 * 2
+    assert 0 < sum(text["load"]) <= 4 * 6 * 2
+    assert text["below_threshold"] == 0
+    assert text["overlap"] is None
+    (point,) = content["stability"]
+    assert len(point["to_previous"]) == 2
+    assert (tmp_path / "routing_stats.png").exists()
+    outcome = brainage("routing-stats", model, "--data", root / "images", "-o", tmp_path)
+    assert outcome.exit_code == 1
+    assert "give --data, the folder of images, and --captions" in outcome.output

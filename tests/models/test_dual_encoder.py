@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from brainage.data.tokenizer import encode, learn_tokenizer
 from brainage.errors import CheckpointError, ConfigError
-from brainage.models.dual_encoder import DualEncoder
+from brainage.models.dual_encoder import DualEncoder, of_words
 from brainage.models.dual_encoder_weights import TrainedRetriever, load_retriever, save_retriever
 from brainage.retrieval_config import RetrievalRecipe
 
@@ -33,6 +33,16 @@ def test_padding_and_neighbours_change_nothing(router):
     torch.testing.assert_close(model(ids_BN=ids).text_BD, together.text_BD)
     if router != "dense":
         assert not together.text_routing[0].used_BNK[0, 3:].any()
+
+
+@pytest.mark.parametrize("router", ["ermoe", "soft"])
+def test_records_of_words_leave_the_padding_out(router):
+    ids = torch.tensor([[3, 4, 1, 0, 0, 0], [5, 6, 7, 8, 9, 1]])
+    (record,) = DualEncoder(recipe(text={"router": router}), 20).eval()(ids_BN=ids).text_routing
+    (kept,) = of_words([record], ids)
+    assert record.fallback_BN.sum() == 3
+    assert not kept.fallback_BN.any()
+    assert torch.equal(kept.gates_BNE[0], torch.cat((record.gates_BNE[0, :3], record.gates_BNE[1])))
 
 
 def test_either_or_both():
