@@ -109,9 +109,14 @@ class HistogramStem(nn.Module):
         return self.norm(self.embed(histograms_BNF.clamp_min(1e-6).sqrt())) * self.gain_ND
 
 
-def histogram_distance(histograms: Tensor, mean_NF: Tensor, std_NF: Tensor) -> Tensor:
-    """Root mean square z-score (...) of tissue histograms (..., N, F) against those of the training scans."""
-    return ((histograms - mean_NF) / std_NF).square().mean((-2, -1)).sqrt()
+def token_distances(histograms: Tensor, mean_NF: Tensor, std_NF: Tensor) -> Tensor:
+    """Root mean square z-scores (..., N) of tissue histograms (..., N, F) against the training scans'."""
+    return ((histograms - mean_NF) / std_NF).square().mean(-1).sqrt()
+
+
+def scan_distance(distances: Tensor) -> Tensor:
+    """Root mean square z-scores (...) of whole scans, from their tokens' (..., N)."""
+    return distances.square().mean(-1).sqrt()
 
 
 class AdditiveHead(nn.Module):

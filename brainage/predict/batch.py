@@ -19,6 +19,7 @@ from brainage.models.weights import TrainedModel
 from brainage.predict.gaps import gap_columns
 from brainage.predict.maps import write_maps
 from brainage.predict.predictor import LEVEL, Prediction, predict_scan
+from brainage.predict.range_warnings import range_warnings
 from brainage.preprocess.chain import preprocess_scan
 from brainage.preprocess.outputs import (
     VOLUME_END,
@@ -162,24 +163,6 @@ def failed_prediction(request: Request, message: str) -> Outcome:
 def _failed(row: dict[str, Any], message: str) -> Outcome:
     logger.warning("%s", message)
     return Outcome(row | {"status": "failed", "message": message})
-
-
-def range_warnings(trained: TrainedModel, prediction: Prediction, scan: PreprocessedScan) -> list[str]:
-    """Reasons to trust this prediction less than the cross-validated error suggests."""
-    low, high = trained.facts["age_range"]
-    messages = []
-    if not low <= prediction.age <= high:
-        messages.append(f"predicted age outside the training range of {low:g} to {high:g} years")
-    if prediction.unusual > trained.facts["unusual_limit"]:
-        messages.append(
-            f"unlike the training scans (distance {prediction.unusual:.2f}; 95 % of theirs are below "
-            f"{trained.facts['unusual_limit']:.2f}), so the error may be much larger than the interval says"
-        )
-    if scan.fingerprint != trained.facts["preprocessing_fingerprint"]:
-        messages.append("preprocessed by another version or with other settings than the training scans")
-    if prediction.interval is None:
-        messages.append("no interval, since the model was not calibrated on enough subjects")
-    return messages
 
 
 def _interval(prediction: Prediction) -> dict[str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from brainage.evaluate.conformal import conformal_quantile, fit_intervals
-from brainage.models.brain_age import histogram_distance
+from brainage.models.brain_age import scan_distance, token_distances
 from brainage.models.weights import TrainedModel
 from brainage.nn import RoutingRecord
 from brainage.predict.regional_age import regional_ages
@@ -28,7 +28,7 @@ class Prediction:
         gates_LNE: share of each expert in each token; rows sum to 1, or to 0 for a token that passed through
             the residual.
         alignment_LN: cosine between token and context in the basis of the token's first expert.
-        unusual: root mean square z-score of the scan's tissue histograms against the training scans.
+        unusual_N: root mean square z-scores of the tokens' tissue histograms against the training scans.
         regional_R: the age that each of the atlas's regions looks by itself, years; see
             :func:`~brainage.predict.regional_age.regional_ages`.
     """
@@ -39,7 +39,7 @@ class Prediction:
     contributions_N: np.ndarray
     gates_LNE: np.ndarray
     alignment_LN: np.ndarray
-    unusual: float
+    unusual_N: np.ndarray
     regional_R: np.ndarray | None = None
 
     @property
@@ -51,6 +51,11 @@ class Prediction:
     def alignment_N(self) -> np.ndarray:
         """Alignment of each token, averaged over the mixture blocks."""
         return self.alignment_LN.mean(0)
+
+    @property
+    def unusual(self) -> float:
+        """Root mean square z-score of the whole scan's tissue histograms."""
+        return float(scan_distance(torch.from_numpy(self.unusual_N)))
 
     @property
     def dominant_N(self) -> np.ndarray:
@@ -79,7 +84,7 @@ def predict_scan(trained: TrainedModel, volume: np.ndarray) -> Prediction:
         contributions_N=output.contributions_BN[0].cpu().numpy(),
         gates_LNE=np.stack([record.gates_BNE[0].float().cpu().numpy() for record in output.routing]),
         alignment_LN=np.stack([_alignment(record) for record in output.routing]),
-        unusual=_unusual(trained, volume_B1XYZ),
+        unusual_N=_unusual(trained, volume_B1XYZ),
         regional_R=regional_ages(trained, volume),
     )
 
@@ -103,6 +108,6 @@ def _alignment(record: RoutingRecord) -> np.ndarray:
     return record.scores_BNE[0].gather(1, first_N1).squeeze(1).float().cpu().numpy()
 
 
-def _unusual(trained: TrainedModel, volume_B1XYZ: torch.Tensor) -> float:
-    histogram_NF = trained.model.histograms(volume_B1XYZ)[0].cpu()
-    return float(histogram_distance(histogram_NF, trained.typical_mean_NF, trained.typical_std_NF))
+def _unusual(trained: TrainedModel, volume_B1XYZ: torch.Tensor) -> np.ndarray:
+    histograms_NF = trained.model.histograms(volume_B1XYZ)[0].cpu()
+    return token_distances(histograms_NF, trained.typical_mean_NF, trained.typical_std_NF).numpy()

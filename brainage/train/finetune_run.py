@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from brainage.anatomy.regions import divide_tokens
-from brainage.models.brain_age import histogram_distance
+from brainage.models.brain_age import token_distances
 from brainage.models.model_file import model_fingerprint
 from brainage.models.regional_age import RegionalAges
 from brainage.models.weights import TrainedModel
@@ -18,7 +18,7 @@ from brainage.train.brain_age import predict_tokens
 from brainage.train.cohort import Cohort
 from brainage.train.finetune import Adaptation, adapt
 from brainage.train.layout import atlas_of
-from brainage.train.run import age_bias
+from brainage.train.run import age_bias, unusual_limits
 
 _BIAS_FEWEST = 10  # subjects; a line through fewer is mostly chance
 _BATCH = 8
@@ -36,8 +36,8 @@ class FinetuneResult:
 def finetune(trained: TrainedModel, cohort: Cohort, method: str = "auto", seed: int = 0) -> FinetuneResult:
     """Adapt a model to a cohort that it has not learned from, and calibrate it there.
 
-    Intervals, age bias and age range become the new cohort's. The distance at which ``predict`` calls a scan
-    unusual grows to hold 95 % of the new scans, if it did not yet.
+    Intervals, age bias and age range become the new cohort's. The distances at which ``predict`` calls a
+    scan or a part of it unusual grow to hold as many of the new scans, if they did not yet.
 
     Raises:
         ConfigError: as :func:`brainage.train.finetune.adapt`.
@@ -57,7 +57,7 @@ def finetune(trained: TrainedModel, cohort: Cohort, method: str = "auto", seed: 
         "num_subjects": len(subjects),
         "age_range": [float(ages.min()), float(ages.max())],
         "age_bias": age_bias(ages, adaptation.predicted_N) if _enough(ages, len(subjects)) else None,
-        "unusual_limit": _unusual_limit(trained, cohort),
+        **_unusual_limits(trained, cohort),
         "finetuned": {
             "from": trained.facts["fingerprint"],
             "method": adaptation.method,
@@ -91,14 +91,10 @@ def _enough(ages: np.ndarray, subjects: int) -> bool:
 
 
 @torch.no_grad()
-def _unusual_limit(trained: TrainedModel, cohort: Cohort) -> float:
-    distances = []
-    for scan in cohort.scans:
-        histogram_NF = trained.model.histograms(scan.volume.float()[None])[0]
-        distances.append(
-            float(histogram_distance(histogram_NF, trained.typical_mean_NF, trained.typical_std_NF))
-        )
-    return max(float(trained.facts["unusual_limit"]), float(np.quantile(distances, 0.95)))
+def _unusual_limits(trained: TrainedModel, cohort: Cohort) -> dict[str, float]:
+    histograms = torch.stack([trained.model.histograms(scan.volume.float()[None])[0] for scan in cohort.scans])
+    limits = unusual_limits(token_distances(histograms, trained.typical_mean_NF, trained.typical_std_NF))
+    return {name: max(float(trained.facts.get(name, 0)), limit) for name, limit in limits.items()}
 
 
 def _regional(trained: TrainedModel, cohort: Cohort, ages: np.ndarray) -> RegionalAges | None:

@@ -15,7 +15,7 @@ from brainage.anatomy.atlas import load_atlas
 from brainage.anatomy.regions import divide_tokens
 from brainage.config import BrainAgeRecipe
 from brainage.files import replacing
-from brainage.models.brain_age import BrainAgeModel, histogram_distance
+from brainage.models.brain_age import BrainAgeModel, scan_distance, token_distances
 from brainage.models.model_file import model_fingerprint
 from brainage.models.weights import TrainedModel, save_trained
 from brainage.preprocess.chain import fingerprint
@@ -74,7 +74,7 @@ def train_run(
         probe_copies=recipe.train.probe_copies,
     )
     model = cast(BrainAgeModel, fit(task, recipe.train, out / "final", progress, fabric)).cpu()
-    mean_NF, std_NF, distances = _typical(model, cohort)
+    mean_NF, std_NF, distances_SN = _typical(model, cohort)
     ages = np.array([scan.age for scan in cohort.scans])
     residuals = np.zeros(0) if predictions is None else (predictions[MODEL] - predictions["age"]).to_numpy()
     bias = regional = None
@@ -92,7 +92,7 @@ def train_run(
         "num_subjects": len({scan.participant_id for scan in cohort.scans}),
         "age_range": [float(ages.min()), float(ages.max())],
         "age_bias": bias,
-        "unusual_limit": float(np.quantile(distances, 0.95)),
+        **unusual_limits(distances_SN),
         "versions": versions("torch", "monai", "nilearn", "SimpleITK", "numpy"),
     }
     trained = TrainedModel(
@@ -116,15 +116,23 @@ def train_run(
 
 
 @torch.no_grad()
-def _typical(model: BrainAgeModel, cohort: Cohort) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Mean and deviation (N, F) of the scans' tissue histograms, and each scan's distance from them."""
+def _typical(model: BrainAgeModel, cohort: Cohort) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean and deviation (N, F) of the scans' tissue histograms, and the tokens' distances (S, N) from them."""
     histograms = torch.stack(
         [model.histograms(scan.volume.float()[None])[0].half() for scan in cohort.scans]
     ).float()
     # Rounded as they will be stored, so that the limit fits what prediction will compute.
     mean = histograms.mean(0).half().float()
     std = histograms.std(0, correction=0).clamp_min(_LEAST_STD).half().float()
-    return mean, std, histogram_distance(histograms, mean, std).numpy()
+    return mean, std, token_distances(histograms, mean, std)
+
+
+def unusual_limits(distances_SN: torch.Tensor) -> dict[str, float]:
+    """Facts of a model: the distance that 95 % of scans keep to, and 97.5 % of them with every token."""
+    return {
+        "unusual_limit": float(np.quantile(scan_distance(distances_SN).numpy(), 0.95)),
+        "unusual_part_limit": float(np.quantile(distances_SN.amax(1).numpy(), 0.975)),
+    }
 
 
 def age_bias(ages: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

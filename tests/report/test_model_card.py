@@ -15,6 +15,7 @@ FACTS = {
     "age_range": [20.0, 79.0],
     "age_bias": {"slope": 0.9, "intercept": 5.0},
     "unusual_limit": 1.1,
+    "unusual_part_limit": 6.2,
     "versions": {"brainage": "0", "torch": "2"},
 }
 

@@ -110,6 +110,7 @@ def test_the_file_carries_the_new_cohorts_calibration(
     assert again.facts["finetuned"]["from"] == "old"
     assert again.facts["fingerprint"] != "old"
     assert again.facts["unusual_limit"] > 0.01
+    assert again.facts["unusual_part_limit"] > again.facts["unusual_limit"]
     assert again.facts["age_range"] == [min(s.age for s in scans), max(s.age for s in scans)]
     assert interval_half_width(again, 50.0) is not None
     prediction = predict_scan(again, scans[0].volume[0].float().numpy())
