@@ -3,6 +3,9 @@
     python benchmarks/routers_on_images.py --data ../shared/data/tiny_imagenet_40 --out images \\
         --json docs/results/routers_on_images.json
 
+    python benchmarks/routers_on_images.py --data ../shared/data/tiny_imagenet_40 --out larger \\
+        --scale larger --first 5 --json docs/results/routers_on_images_larger.json
+
 ``--data`` is a folder in ImageNet's layout. All contestants share recipe, images, order, augmentation and
 number of steps; there are eight experts and two per token in each of the last two blocks. Reported on the
 validation images, by the averaged weights: top-1 and top-5 accuracy, and over the two mixture layers the
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +36,38 @@ from brainage.train.fit import fit
 from brainage.train.images import ImageTask, predict_logits, top_k_hits
 from brainage.vision_config import VisionRecipe
 
-SIZES: dict[str, Any] = {
-    "image_size": 64,
-    "patch": 16,
-    "dim": 64,
-    "depth": 3,
-    "num_heads": 2,
-    "hidden_dim": 128,
-    "moe_blocks": [1, 2],
-    "num_experts": 8,
-    "top_k": 2,
+SCALES: dict[str, dict[str, Any]] = {
+    "small": {
+        "model": {
+            "image_size": 64,
+            "patch": 16,
+            "dim": 64,
+            "depth": 3,
+            "num_heads": 2,
+            "hidden_dim": 128,
+            "moe_blocks": [1, 2],
+        },
+        "rank": 8,
+        "train": {"epochs": 3, "lr": 2e-3},
+    },
+    "larger": {
+        "model": {
+            "image_size": 64,
+            "patch": 8,
+            "dim": 128,
+            "depth": 4,
+            "num_heads": 4,
+            "hidden_dim": 256,
+            "moe_blocks": [2, 3],
+        },
+        "rank": 16,
+        "train": {"epochs": 4, "lr": 1e-3},
+    },
 }
-RANK = 8
+EXPERTS = {"num_experts": 8, "top_k": 2}
 TRAIN = {
     "folds": 0,
-    "epochs": 3,
     "batch_size": 100,
-    "lr": 2e-3,
     "weight_decay": 0.05,
     "warmup": 0.1,
     "ema": 0.95,
@@ -58,17 +77,20 @@ TRAIN = {
 AUGMENT = {"scale": 0.6}
 
 
-def recipe_of(contestant: Contestant, seed: int) -> VisionRecipe:
+def recipe_of(contestant: Contestant, seed: int, scale: Mapping[str, Any]) -> VisionRecipe:
     """The recipe of one run."""
-    model = {**SIZES, **contestant.moe, **contestant.rank(RANK, SIZES["num_experts"])}
-    model["balancing"] = contestant.balancing
-    content = {"name": contestant.name, "model": model, "augment": AUGMENT, "train": {**TRAIN, "seed": seed}}
+    rank = contestant.rank(scale["rank"], EXPERTS["num_experts"])
+    model = {**scale["model"], **EXPERTS, **contestant.moe, **rank, "balancing": contestant.balancing}
+    train = {**TRAIN, **scale["train"], "seed": seed}
+    content = {"name": contestant.name, "model": model, "augment": AUGMENT, "train": train}
     return parse_recipe(content, VisionRecipe)
 
 
-def run(contestant: Contestant, seed: int, train: Images, validation: Images) -> dict[str, Any]:
+def run(
+    contestant: Contestant, seed: int, scale: Mapping[str, Any], train: Images, validation: Images
+) -> dict[str, Any]:
     """Train one model and measure it."""
-    recipe = recipe_of(contestant, seed)
+    recipe = recipe_of(contestant, seed, scale)
     torch.manual_seed(seed)
     model = ImageClassifier(recipe.model, len(train.classes))
     with tempfile.TemporaryDirectory() as scratch:
@@ -114,19 +136,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--scale", choices=list(SCALES), default="small", help="a run: 20 s, or 4 minutes")
     add_run_options(parser)
     options = parser.parse_args()
-    train = load_images(options.data, "train", SIZES["image_size"])
-    validation = load_images(options.data, "val", SIZES["image_size"], train.classes)
+    scale = SCALES[options.scale]
+    train = load_images(options.data, "train", scale["model"]["image_size"])
+    validation = load_images(options.data, "val", scale["model"]["image_size"], train.classes)
     settings = {
-        "sizes": SIZES,
-        "rank": RANK,
-        "train": TRAIN,
+        "sizes": {**scale["model"], **EXPERTS},
+        "rank": scale["rank"],
+        "train": {**TRAIN, **scale["train"]},
         "augment": AUGMENT,
         "images": [len(train), len(validation)],
         "classes": len(train.classes),
     }
-    rows = run_all(CONTESTANTS, options, settings, lambda c, s: run(c, s, train, validation))
+    rows = run_all(CONTESTANTS, options, settings, lambda c, s: run(c, s, scale, train, validation))
     figures = {
         "top1": ("top-1", ".3f"),
         "top5": ("top-5", ".3f"),
