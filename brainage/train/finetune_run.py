@@ -92,7 +92,9 @@ def _enough(ages: np.ndarray, subjects: int) -> bool:
 
 @torch.no_grad()
 def _unusual_limits(trained: TrainedModel, cohort: Cohort) -> dict[str, float]:
-    histograms = torch.stack([trained.model.histograms(scan.volume.float()[None])[0] for scan in cohort.scans])
+    histograms = torch.stack(
+        [trained.model.histograms(scan.volume.float()[None])[0] for scan in cohort.scans]
+    )
     limits = unusual_limits(token_distances(histograms, trained.typical_mean_NF, trained.typical_std_NF))
     return {name: max(float(trained.facts.get(name, 0)), limit) for name, limit in limits.items()}
 

@@ -117,7 +117,7 @@ def train_run(
 
 @torch.no_grad()
 def _typical(model: BrainAgeModel, cohort: Cohort) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Mean and deviation (N, F) of the scans' tissue histograms, and the tokens' distances (S, N) from them."""
+    """Mean and deviation (N, F) of the scans' tissue histograms; the tokens' distances (S, N) from them."""
     histograms = torch.stack(
         [model.histograms(scan.volume.float()[None])[0].half() for scan in cohort.scans]
     ).float()
