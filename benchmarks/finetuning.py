@@ -31,8 +31,10 @@ from brainage.data.datasets import AgedScan
 from brainage.data.splits import age_stratified_folds
 from brainage.files import replacing, write_json
 from brainage.models.brain_age import BrainAgeModel, TokenLayout
+from brainage.train.brain_age import BrainAgeTask
 from brainage.train.checkpoints import read_training_state
 from brainage.train.cohort import load_cohort
+from brainage.train.devices import start_fabric
 from brainage.train.finetune import FEWEST, METHODS, Features, choose, features, fit_change
 from brainage.train.layout import lay_out
 
@@ -78,8 +80,9 @@ def main() -> None:
     for fold in range(recipe.train.folds):
         if str(fold) in by_fold:
             continue
-        model = fold_model(options.run / f"fold-{fold}", recipe, layout)
+        to_learn = [scan for scan, of in zip(scans, folds, strict=True) if of != fold]
         held_out = [scan for scan, of in zip(scans, folds, strict=True) if of == fold]
+        model = fold_model(options.run / f"fold-{fold}", recipe, layout, to_learn)
         known = features(model, [changed_scan(scan, options.change) for scan in held_out])
         by_fold[str(fold)] = learning_curve(known, options.draws, fold)
         write_json(options.json, {"synthetic": description, "by_fold": by_fold})
@@ -137,13 +140,17 @@ def learning_curve(known: Features, draws: int, seed: int) -> dict[str, Any]:
     return {"mae": mae, "auto_took": {count: dict(found) for count, found in taken.items()}}
 
 
-def fold_model(folder: Path, recipe: BrainAgeRecipe, layout: TokenLayout) -> BrainAgeModel:
-    """The averaged weights that a fold ended with."""
+def fold_model(
+    folder: Path, recipe: BrainAgeRecipe, layout: TokenLayout, to_learn: list[AgedScan]
+) -> BrainAgeModel:
+    """The averaged weights that a fold's epochs ended with, and the head that training fits to them last."""
     state = read_training_state(folder / "training_state.pt")["averaged"]
     model = BrainAgeModel(recipe.model, layout, 50.0, 20.0)
     model.load_state_dict(
         {name.removeprefix("module."): value for name, value in state.items() if name != "n_averaged"}
     )
+    task = BrainAgeTask(model, to_learn, recipe.train, probe_copies=recipe.train.probe_copies)
+    task.finish(model, start_fabric(recipe.train))
     return model.eval()
 
 

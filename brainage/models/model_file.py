@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from brainage.errors import BrainageError, CheckpointError
@@ -40,7 +40,8 @@ class ModelFormat:
         contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         content = {"format": self.name, "brainage": json.dumps(dict(header), allow_nan=False)}
         with replacing(path) as partial:
-            save_file(contiguous, partial, content)
+            # save_file would let only its owner read the file.
+            partial.write_bytes(save(contiguous, content))
 
     @contextmanager
     def reading(self, path: str | PathLike[str]) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:

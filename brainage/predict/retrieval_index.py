@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from sklearn.neighbors import NearestNeighbors
 
 from brainage.data.captioned_images import CaptionedImages
@@ -76,7 +76,7 @@ def save_index(folder: Path, index: Index) -> None:
     names = {"fingerprint": index.fingerprint, "files": index.files, "captions": index.captions}
     write_json(folder / NAMES, names)
     with replacing(folder / VECTORS) as partial:
-        save_file({"images": index.image_ID, "captions": index.caption_CD}, partial)
+        partial.write_bytes(save({"images": index.image_ID, "captions": index.caption_CD}))
 
 
 def load_index(folder: Path, fingerprint: str) -> Index:

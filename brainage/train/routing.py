@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from lightning.fabric import Fabric
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from brainage.errors import CheckpointError
@@ -41,7 +41,7 @@ def save_snapshot(out: Path, epoch: int, records: Sequence[RoutingRecord]) -> No
     }
     experts = {"experts": " ".join(str(record.num_experts) for record in records)}
     with replacing(out / "routing" / f"epoch-{epoch:04d}.safetensors") as partial:
-        save_file({name: layer.contiguous() for name, layer in layers.items()}, partial, experts)
+        partial.write_bytes(save({name: layer.contiguous() for name, layer in layers.items()}, experts))
 
 
 def read_snapshots(folder: Path) -> list[tuple[int, list[Tensor]]]:

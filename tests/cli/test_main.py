@@ -22,6 +22,11 @@ def test_version():
     assert invoke("--version").stdout == f"brainage {__version__}\n"
 
 
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "brainage", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"brainage {__version__}\n")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_every_command(name):
     result = invoke(name, "--help")

@@ -70,6 +70,13 @@ def test_round_trip(trained: TrainedModel, tmp_path: Path) -> None:
     assert float(again.model.scale) == float(trained.model.scale)
 
 
+def test_others_may_read_a_model_as_any_other_file(trained: TrainedModel, tmp_path: Path) -> None:
+    (tmp_path / "any.txt").write_text("as the user's umask has it")
+    save_trained(tmp_path / "model.safetensors", trained)
+    mode, usual = ((tmp_path / name).stat().st_mode for name in ("model.safetensors", "any.txt"))
+    assert mode == usual
+
+
 def test_regional_ages_travel_with_the_model_and_may_be_missing(
     trained: TrainedModel, tmp_path: Path
 ) -> None:
