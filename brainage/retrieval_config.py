@@ -15,8 +15,8 @@ class TokenizerRecipe(Recipe):
     """How captions become tokens.
 
     Attributes:
-        path: a ``tokenizer.json`` of the ``tokenizers`` library, such as CLIP's; by default one is learned
-            from the captions to train on.
+        path: a ``tokenizer.json`` of the ``tokenizers`` library, CLIP's ``vocab.json`` with ``merges.txt``
+            beside it, or a folder that holds either; by default one is learned from the captions to train on.
         vocabulary: entries at most of one that is learned.
     """
 

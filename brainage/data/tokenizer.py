@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
-from brainage.errors import InputError
+from brainage.data.clip_vocabulary import read_tokenizer
 from brainage.models.dual_encoder import PAD
 from brainage.retrieval_config import TokenizerRecipe
 
@@ -27,15 +27,7 @@ def tokenizer_of(recipe: TokenizerRecipe, captions: Iterable[str]) -> Tokenizer:
     """
     if recipe.path is None:
         return learn_tokenizer(captions, recipe.vocabulary)
-    try:
-        return Tokenizer.from_file(str(recipe.path))
-    except Exception as error:  # the library raises bare Exceptions
-        found = (
-            "no such file" if not recipe.path.exists() else "a file that the tokenizers library cannot read"
-        )
-        raise InputError(
-            recipe.path, found, "a tokenizer.json", "give one, or leave tokenizer.path out to learn one"
-        ) from error
+    return read_tokenizer(recipe.path)
 
 
 def learn_tokenizer(captions: Iterable[str], vocabulary: int) -> Tokenizer:
@@ -63,26 +55,29 @@ def learn_tokenizer(captions: Iterable[str], vocabulary: int) -> Tokenizer:
 def encode(tokenizer: Tokenizer, captions: Sequence[str], length: int) -> tuple[Tensor, int]:
     """Token ids (captions, ``length``) int64, filled up with ``PAD``, and how many captions were cut.
 
-    A tokenizer that was learned here ends every caption with its mark of the end, also a cut one. A foreign
-    one may use id 0 for a word: its ids are moved up by one, see :func:`vocabulary_of`.
+    A tokenizer that was learned here ends every caption with its mark of the end, also a cut one, and so does
+    a foreign one that puts marks around texts, as CLIP's. A foreign one may use id 0 for a word: its ids are
+    moved up by one, see :func:`vocabulary_of`.
     """
     end = tokenizer.token_to_id(END_TOKEN)
     shift = _shift(tokenizer)
-    room = length - (end is not None)
+    cutting = Tokenizer.from_str(tokenizer.to_str())
+    cutting.no_padding()
+    cutting.enable_truncation(length - (end is not None))
     ids_BN = torch.full((len(captions), length), PAD, dtype=torch.int64)
     cut = 0
     for start in range(0, len(captions), _TOGETHER):
-        encodings = tokenizer.encode_batch(list(captions[start : start + _TOGETHER]))
+        encodings = cutting.encode_batch(list(captions[start : start + _TOGETHER]))
         for row, encoding in zip(ids_BN[start:], encodings, strict=False):
-            cut += len(encoding.ids) > room
-            ids = encoding.ids[:room] + ([] if end is None else [end])
+            cut += bool(encoding.overflowing)
+            ids = encoding.ids + ([] if end is None else [end])
             row[: len(ids)] = torch.tensor(ids) + shift
     return ids_BN, cut
 
 
 def vocabulary_of(tokenizer: Tokenizer) -> int:
-    """Number of ids that :func:`encode` can give."""
-    return tokenizer.get_vocab_size() + _shift(tokenizer)
+    """One more than the largest id that :func:`encode` can give."""
+    return max(tokenizer.get_vocab().values()) + 1 + _shift(tokenizer)
 
 
 def _shift(tokenizer: Tokenizer) -> int:
