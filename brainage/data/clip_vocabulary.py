@@ -40,14 +40,14 @@ def read_tokenizer(path: Path) -> Tokenizer:
     except Exception as error:  # the library raises bare Exceptions
         found = "a file that the tokenizers library cannot read"
         raise InputError(file, found, EXPECTED, REMEDY) from error
-    marks = []
-    for mark in (END, START):
+    marks: dict[str, int] = {}
+    for mark in (START, END):
         index = tokenizer.token_to_id(mark)
         if index is None:
             raise InputError(file, f"a vocabulary without {mark}", "CLIP's vocabulary", REMEDY)
-        marks.append((mark, index))
+        marks[mark] = index
     tokenizer.add_special_tokens([START, END])
-    tokenizer.post_processor = processors.RobertaProcessing(*marks, trim_offsets=False)
+    tokenizer.post_processor = processors.RobertaProcessing((END, marks[END]), (START, marks[START]))
     return tokenizer
 
 
