@@ -67,7 +67,7 @@ class QcRecipe(Recipe):
     brain_volume_ml: QcLimit | None = _limit((700, 2300), (300, 3500))
     mask_in_template: QcLimit | None = _limit((0.75, None), (0.55, None))
     template_covered: QcLimit | None = _limit((0.90, None), (0.6, None))
-    brain_in_view: QcLimit | None = _limit((0.97, None), (0.85, None))
+    brain_in_view: QcLimit | None = _limit((0.99, None), (0.85, None))
     cut_cm2: QcLimit | None = _limit((None, 60), (None, None))
     empty_in_mask: QcLimit | None = _limit((None, 0.08), (None, 0.25))
     scale: QcLimit | None = _limit((0.7, 2.2), (0.4, 3.5))

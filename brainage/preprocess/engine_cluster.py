@@ -23,7 +23,7 @@ logger = logging.getLogger("brainage")
 GIB = 2.0**30
 # Peak of a worker's memory: libraries, templates and model grids, and what grows with the scan. Measured by
 # benchmarks/cohort.py --memory; see docs/preprocessing_cohorts.md.
-BASE_BYTES, BYTES_PER_VOXEL = 0.75 * GIB, 75.0
+BASE_BYTES, BYTES_PER_VOXEL = 0.75 * GIB, 50.0
 USUAL_VOXELS = 256 * 256 * 192
 USABLE_SHARE = 0.8  # of the memory that is free at the start
 _SETTINGS = {

@@ -82,6 +82,16 @@ def test_what_the_field_of_view_cuts_off():
     assert qc["cut_cm2"] == pytest.approx(template[:, :, 32].sum() * 0.04)
 
 
+def test_a_crown_outside_the_field_of_view_is_warned_of():
+    template = template_tissues()[0]
+    top = np.flatnonzero(template.any(axis=(0, 1)))[-1] + 1
+    share = {mm: measure(template[:, :, : top - mm // 2], np.eye(4))["brain_in_view"] for mm in (4, 16)}
+    assert judge({"brain_in_view": share[4]}, QcRecipe()) == ([], [])
+    (clause,), failures = judge({"brain_in_view": share[16]}, QcRecipe())
+    assert clause.startswith("part of the brain lies outside the field of view")
+    assert failures == []
+
+
 def test_what_is_black_in_the_mask():
     template = template_tissues()[0]
     image = torch.full(template.shape, 100.0)
