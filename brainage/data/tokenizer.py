@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
@@ -60,19 +61,21 @@ def encode(tokenizer: Tokenizer, captions: Sequence[str], length: int) -> tuple[
     moved up by one, see :func:`vocabulary_of`.
     """
     end = tokenizer.token_to_id(END_TOKEN)
+    marks = [] if end is None else [end]
     shift = _shift(tokenizer)
     cutting = Tokenizer.from_str(tokenizer.to_str())
     cutting.no_padding()
-    cutting.enable_truncation(length - (end is not None))
-    ids_BN = torch.full((len(captions), length), PAD, dtype=torch.int64)
+    cutting.enable_truncation(length - len(marks))
+    ids_BN = np.full((len(captions), length), PAD, dtype=np.int64)
+    place_N = np.arange(length)
     cut = 0
     for start in range(0, len(captions), _TOGETHER):
-        encodings = cutting.encode_batch(list(captions[start : start + _TOGETHER]))
-        for row, encoding in zip(ids_BN[start:], encodings, strict=False):
-            cut += bool(encoding.overflowing)
-            ids = encoding.ids + ([] if end is None else [end])
-            row[: len(ids)] = torch.tensor(ids) + shift
-    return ids_BN, cut
+        encodings = cutting.encode_batch_fast(list(captions[start : start + _TOGETHER]))
+        cut += sum(bool(encoding.overflowing) for encoding in encodings)
+        ids = [encoding.ids + marks for encoding in encodings]
+        used_BN = place_N < np.array([len(row) for row in ids])[:, None]
+        ids_BN[start : start + len(ids)][used_BN] = np.concatenate(ids) + shift
+    return torch.from_numpy(ids_BN), cut
 
 
 def vocabulary_of(tokenizer: Tokenizer) -> int:
