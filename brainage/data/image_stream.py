@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from brainage.data.image_decoding import UNREADABLE, decode, to_rgb
 from brainage.data.located import LocatedFiles
 from brainage.data.rand_augment import rand_augment
+from brainage.data.squares import shorten
 from brainage.errors import InputError
 from brainage.vision_config import ImageAugmentRecipe
 
@@ -32,7 +33,7 @@ def read_shards(shards: Sequence[Path], suffixes: frozenset[str]) -> tuple[Locat
     read.
 
     Raises:
-        InputError: a shard is no uncompressed tar.
+        InputError: a shard is no uncompressed tar, or has two images of one name.
     """
     names: list[str] = []
     labels: list[str] = []
@@ -41,6 +42,7 @@ def read_shards(shards: Sequence[Path], suffixes: frozenset[str]) -> tuple[Locat
     for shard in shards:
         label_of: dict[str, str] = {}
         images: dict[str, tarfile.TarInfo] = {}
+        twins: list[str] = []
         try:
             with tarfile.open(shard, "r:") as tar:
                 for member in tar:
@@ -49,10 +51,14 @@ def read_shards(shards: Sequence[Path], suffixes: frozenset[str]) -> tuple[Locat
                         content = tar.extractfile(member)
                         label_of[stem] = "" if content is None else content.read().decode("utf-8").strip()
                     elif f".{ending.lower()}" in suffixes:
+                        twins += [stem] if stem in images else []
                         images[stem] = member
         except (tarfile.TarError, UnicodeDecodeError, OSError) as error:
             remedy = "give WebDataset shards that are not compressed"
             raise InputError(shard, "no uncompressed tar", "a shard of images", remedy) from error
+        if twins:
+            found = f"two images of the name {shorten(twins)}"
+            raise InputError(shard, found, "a name for each image and its .cls", "rename one in the shard")
         for stem, member in images.items():
             if stem in label_of:
                 names.append(member.name)

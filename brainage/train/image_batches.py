@@ -12,6 +12,7 @@ from brainage.config import TrainRecipe
 from brainage.data.image_augment import augment
 from brainage.data.image_stream import StreamedPixels
 from brainage.data.squares import MemoryPixels
+from brainage.errors import InputError
 from brainage.train.batches import epoch_batches, epoch_seed
 from brainage.vision_config import ImageAugmentRecipe
 
@@ -38,6 +39,9 @@ def varied_batches(
 
     Yields:
         Varied images (B, 3, H, W) in [0, 255], their indices (B,), and the generator to go on drawing from.
+
+    Raises:
+        InputError: none of a batch's images can be read.
     """
     draw = torch.Generator().manual_seed(epoch_seed(recipe, epoch, fabric.global_rank))
     colour = 255 * torch.tensor(mean)
@@ -47,6 +51,9 @@ def varied_batches(
         left = left.model_copy(update={"scale": 1.0, "aspect": 1.0})
     chunks = epoch_batches(len(pixels), recipe, epoch, fabric)
     for pixels_BCHW, index_B in pixels.batches(chunks, augmentation, epoch_seed(recipe, epoch)):
+        if not len(index_B):
+            found = f"no readable image in a batch, and {len(pixels.skipped)} unreadable ones so far"
+            raise InputError(pixels.skipped[0], found, "images", "look at the disk, or delete such files")
         yield augment(fabric.to_device(pixels_BCHW).float(), left, draw, colour), index_B, draw
 
 

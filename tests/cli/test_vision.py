@@ -110,6 +110,39 @@ def test_missing_class_is_one_sentence(pictures):
     assert "val: found no folder for dark" in outcome.output
 
 
+def test_a_checkpoint_for_other_classes(pictures):
+    """Evaluated, and resumed."""
+    data, run = pictures / "data", pictures / "run"
+    train = ("vision", "train", pictures / "recipe.yaml", "--data", data, "-o", run)
+    assert brainage(*train).exit_code == 0
+    for split in ("train", "val"):
+        (data / split / "grey").mkdir()
+        Image.new("RGB", (8, 8), (90, 90, 90)).save(data / split / "grey" / "0.png")
+    outcome = brainage("vision", "eval", run / "model.safetensors", "--data", data)
+    assert outcome.exit_code == 1
+    assert "val: found folders of unknown classes: grey; expected the 2 classes" in outcome.output
+    outcome = brainage(*train)
+    assert outcome.exit_code == 1
+    assert "training_state.pt: found the state of another model" in outcome.output
+
+
+def test_a_published_head_for_other_classes_begins_anew(pictures, caplog):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.ViTConfig(**sizes, image_size=8, patch_size=4, num_labels=7)
+    transformers.ViTForImageClassification(config).save_pretrained(pictures / "vit")
+    recipe = {**RECIPE, "model": {**RECIPE["model"], "pooling": "cls"}}
+    recipe["init"] = str(pictures / "vit" / "model.safetensors")
+    (pictures / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    words = ("vision", "train", pictures / "recipe.yaml", "--data", pictures / "data", "-o", pictures / "run")
+    with caplog.at_level("WARNING", logger="brainage"):
+        outcome = brainage(*words)
+    assert outcome.exit_code == 0, outcome.output
+    assert "The head of model.safetensors is for 7 classes, not 2: it begins anew" in (
+        caplog.text + outcome.output
+    )
+
+
 def test_another_kind_of_checkpoint(pictures):
     outcome = brainage("vision", "eval", pictures / "recipe.yaml", "--data", pictures / "data")
     assert outcome.exit_code == 1

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from brainage.data.image_stream import random_crop
 from brainage.data.images import StreamedImages, load_images
 from brainage.data.rand_augment import OPERATIONS, rand_augment
 from brainage.errors import InputError
@@ -81,6 +82,55 @@ def test_wrong_shards(folder, caplog):
     (folder / "train-0000.tar").write_bytes(b"\x1f\x8b no tar")
     with pytest.raises(InputError, match="no uncompressed tar"):
         load_images(folder, "train", 8)
+
+
+def test_two_images_of_one_name_in_a_shard(folder):
+    shards(folder)
+    with tarfile.open(folder / "train-0001.tar", "a") as tar:
+        tar.addfile(tarfile.TarInfo("b0.jpg"), io.BytesIO())
+    with pytest.raises(InputError, match=r"train-0001\.tar: found two images of the name b0"):
+        load_images(folder, "train", 8)
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "ending"),
+    [
+        ((1, 1), "RGB", "png"),
+        ((12, 9), "CMYK", "jpg"),
+        ((12, 9), "P", "png"),
+        ((12, 9), "I;16", "png"),
+        ((12, 9), "L", "jpg"),
+        ((12, 9), "RGBA", "png"),
+        ((1, 40), "RGB", "jpg"),
+    ],
+)
+def test_training_crops_of_every_kind_of_image(tmp_path, size, mode, ending):
+    if mode == "I;16":
+        image = Image.fromarray(np.full(size[::-1], 128 * 257, dtype=np.uint16))
+    else:
+        image = Image.new("RGB", size, (128, 128, 128))
+        # Converting to a palette would dither.
+        image = image.quantize(2) if mode == "P" else image.convert(mode)
+    image.save(tmp_path / f"a.{ending}")
+    recipe = ImageAugmentRecipe(scale=0.08, rand_augment=0)
+    for seed in range(5):
+        with (tmp_path / f"a.{ending}").open("rb") as file:
+            crop = random_crop(file, 6, recipe, np.random.default_rng(seed))
+        assert (crop.shape, crop.dtype) == ((3, 6, 6), np.uint8)
+        np.testing.assert_allclose(crop, 128, atol=3)
+
+
+def test_training_crops_are_upright(tmp_path):
+    image = Image.new("RGB", (8, 16), "white")
+    image.paste("red", (0, 0, 8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    image.save(tmp_path / "a.png", exif=exif)
+    recipe = ImageAugmentRecipe(scale=1, aspect=1, rand_augment=0)
+    with (tmp_path / "a.png").open("rb") as file:
+        crop = random_crop(file, 8, recipe, np.random.default_rng(0))
+    assert crop[:, -1, 0].tolist() == [255, 0, 0]
+    assert crop[:, 0, 0].tolist() == [255, 255, 255]
 
 
 def test_training_replaces_what_is_unreadable_and_repeats(folder, monkeypatch):

@@ -29,6 +29,11 @@ def folder(root, split, classes, images=2):
     return root
 
 
+def test_cmyk_of_a_jpeg(tmp_path):
+    Image.new("RGB", (8, 8), RED).convert("CMYK").save(tmp_path / "a.jpg", quality=100)
+    np.testing.assert_allclose(decode(tmp_path / "a.jpg", 8)[:, 4, 4], RED, atol=4)
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
 def test_colour_modes_give_the_same_picture(tmp_path, mode):
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")

@@ -6,7 +6,10 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
-from brainage.data.images import Images
+from brainage.data.image_stream import StreamedPixels
+from brainage.data.images import Images, StreamedImages
+from brainage.data.located import LocatedFiles
+from brainage.errors import InputError
 from brainage.models.image_classifier import ImageClassifier
 from brainage.predict.images import evaluate_classifier
 from brainage.train.images import ImageTask, predict_logits, top_k_hits
@@ -112,3 +115,13 @@ def test_evaluation_by_hand():
         ("below", "left", 3, 1.0),
     ]
     assert result["routing"] == []
+
+
+def test_a_batch_of_unreadable_images_alone_is_one_sentence(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_text("text")
+    pixels = StreamedPixels(LocatedFiles(["a.png", "b.png"], tmp_path), 8, 1.0, 0, set())
+    images = StreamedImages(pixels, torch.tensor([0, 1]), ("a", "b"))
+    task = ImageTask(ImageClassifier(recipe().model, 2), images, recipe())
+    with pytest.raises(InputError, match=r"a.png: found no readable image in a batch, and 2 unreadable"):
+        next(task.batches(Fabric(accelerator="cpu", devices=1), 0))
