@@ -97,7 +97,6 @@ def truth_content(trained: TrainedModel, people: Iterable[AgedPerson]) -> dict[s
                 }
             )
     names = aging_names()
-    change_PR = np.stack([maps.aged["contribution"] - maps.young["contribution"] for maps in found])
     known = np.isfinite(effect_PR)
     return {
         "people": len(found),
@@ -111,13 +110,24 @@ def truth_content(trained: TrainedModel, people: Iterable[AgedPerson]) -> dict[s
                 "region": name,
                 "aged_in": int(aged_PR[:, r].sum()),
                 "effect_years": _mean(effect_PR[:, r]),
-                "change_where_aged": _mean(change_PR[aged_PR[:, r], r]),
-                "change_where_not": _mean(change_PR[~aged_PR[:, r], r]),
-                "auc_same_scanner": _auc(aged_PR[:, r], _against_others(found, "contribution")[:, r]),
-                "auc_before": _auc(aged_PR[:, r], change_PR[:, r]),
+                **_change(found, "contribution", aged_PR[:, r], r),
+                "by_itself": _change(found, REGIONAL, aged_PR[:, r], r)
+                if REGIONAL in found[0].aged
+                else None,
             }
             for r, name in enumerate(names)
         ],
+    }
+
+
+def _change(found: Sequence[PersonMaps], method: str, aged_P: np.ndarray, region: int) -> dict[str, Any]:
+    """What became of one region of the same people, where it aged and where it did not."""
+    change_P = np.array([maps.aged[method][region] - maps.young[method][region] for maps in found])
+    return {
+        "change_where_aged": _mean(change_P[aged_P]),
+        "change_where_not": _mean(change_P[~aged_P]),
+        "auc_same_scanner": _auc(aged_P, _against_others(found, method)[:, region]),
+        "auc_before": _auc(aged_P, change_P),
     }
 
 
