@@ -90,7 +90,7 @@ def save_mosaic(
         figure.savefig(partial, format="png", dpi=_DPI, metadata=facts)
 
 
-def contribution_strip(png: Path, width: int = 300) -> str | None:
+def contribution_strip(png: Path, width: int = 240) -> str | None:
     """The contributions of a mosaic by themselves, small, as an address; None for a picture without them."""
     with Image.open(png) as image:
         place = str(getattr(image, "text", {}).get(_STRIP, "")).split()
@@ -100,7 +100,7 @@ def contribution_strip(png: Path, width: int = 300) -> str | None:
         strip = image.convert("RGB").crop((left, top, right, bottom))
     strip = strip.resize((width, max(1, round(strip.height * width / max(strip.width, 1)))))
     file = io.BytesIO()
-    strip.save(file, "webp", quality=55, method=4)
+    strip.save(file, "webp", quality=45, method=4)
     return data_uri(file.getvalue(), "webp")
 
 
