@@ -144,8 +144,7 @@ class ModelRecipe(Recipe):
         orthogonalization: map that keeps the bases of ``ermoe`` and ``emoe`` orthonormal; ``none`` leaves
             them free (ablation).
         scores: what ``ermoe`` routes by: alignment with the experts' own bases (the paper's cosine, or
-            ``aligned_energy``, the layer's own default, not yet measured on brain age), or learned logits
-            (ablation).
+            ``aligned_energy``), or learned logits (ablation).
         balancing: weight of the balancing loss in training, averaged over the mixture blocks; 0 for none.
         context: what a token is compared with, see ``VisionTransformer``.
         prior: how the atlas limits regional experts: by weighting scores, by a hard mask, or not at all.

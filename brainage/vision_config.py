@@ -42,7 +42,7 @@ class TransformerRecipe(Recipe):
     threshold: float = Field(default=0.0, ge=-1, lt=1)
     coupling: Literal["shared", "joint", "independent"] = "shared"
     orthogonalization: Literal["cayley", "qr", "none"] = "cayley"
-    scores: Literal["eigenbasis", "aligned_energy", "learned"] = "aligned_energy"
+    scores: Literal["eigenbasis", "aligned_energy", "learned"] = "eigenbasis"
     fallback: Literal["best", "skip"] = "best"
     balancing: float = Field(default=0.0, ge=0)
     context: Literal["attention_mean", "attention_output"] = "attention_mean"

@@ -37,9 +37,10 @@ class ERMoE(nn.Module):
             ``"joint"`` (experts that see only their own block) or ``"independent"`` (separate bases).
         orthogonalization: ``"cayley"``, ``"qr"``, or the ablation ``"none"``, whose U and V are free.
         fallback: for tokens without an eligible expert, ``"best"`` expert alone or ``"skip"``.
-        scores: ``"aligned_energy"``, which weighs how much of token and context lies in a basis
-            (:func:`~brainage.nn.routers.aligned_energy_scores`); ``"eigenbasis"``, the paper's cosine, which
-            is blind to that (docs/routers.md); or the ablation ``"learned"``: the same experts, chosen by
+        scores: ``"eigenbasis"``, the paper's cosine; ``"aligned_energy"``, which also weighs how much of
+            token and context lies in a basis (:func:`~brainage.nn.routers.aligned_energy_scores`; better
+            where experts can own subspaces, and loaded less evenly on images, docs/routers.md); or the
+            ablation ``"learned"``: the same experts, chosen by
             learned linear logits, softmax and top-k with gates that sum to 1 (for ``top_k = 1`` the
             probability itself, or the logits would not learn). Then context, threshold and fallback have no
             part.
@@ -59,7 +60,7 @@ class ERMoE(nn.Module):
         coupling: Coupling = "shared",
         orthogonalization: Orthogonalization = "cayley",
         fallback: Fallback = "best",
-        scores: Scores = "aligned_energy",
+        scores: Scores = "eigenbasis",
     ) -> None:
         super().__init__()
         if coupling not in COUPLINGS:

@@ -7,7 +7,7 @@ import torch
 
 from brainage.errors import ConfigError
 from brainage.nn import ERMoE, VisionTransformer
-from brainage.nn.routers import aligned_energy_scores
+from brainage.nn.routers import eigenbasis_scores
 from brainage.nn.vit import DropPath
 from brainage.nn.weight_decay import no_weight_decay_parameters
 
@@ -36,7 +36,7 @@ def test_context_is_that_of_the_tokens_that_are_routed(context):
     routed = block.norm_feed_forward(x + attended)
     compared = mean_attention @ routed if context == "attention_mean" else attended
     layer = block.feed_forward
-    expected = aligned_energy_scores(project(layer, routed), project(layer, compared))
+    expected = eigenbasis_scores(project(layer, routed), project(layer, compared))
     torch.testing.assert_close(records[0].scores_BNE, expected)
 
 
