@@ -27,6 +27,10 @@ from typing import Any
 import numpy as np
 
 Timing = tuple[float, float]  # of the clock, of the processor
+STEPS = {
+    "n4": "N4 (evenness of white matter, less is better)",
+    "affine": "affine (likeness to the template, more is better)",
+}
 
 
 def main() -> None:
@@ -36,7 +40,7 @@ def main() -> None:
     parser.add_argument("--scan", type=Path, required=True, help="head with skull")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=("chain", "steps"), default=None, help="one part; both by default")
+    parser.add_argument("--only", choices=("chain", *STEPS), default=None, help="one part; all by default")
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--chain", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -45,14 +49,16 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         scan = _at_1_mm(options.scan, Path(scratch, "sub-1mm_T1w.nii.gz"))
-        if options.only != "steps":
+        if options.only in ("chain", None):
             chain = _chain_in_processes(scan, (1, options.threads), options.rounds)
             _show_chain(chain)
             _keep(options.json, "chain", chain, options.rounds)
-        if options.only != "chain":
-            steps = _contestants(scan, options.threads, options.rounds)
-            _show_steps(steps)
-            _keep(options.json, "steps", steps, options.rounds)
+        steps = [step for step in STEPS if options.only in (step, None)]
+        if steps:
+            found = _contestants(scan, options.threads, options.rounds, steps)
+            _show_steps(found)
+            for step, result in found.items():
+                _keep(options.json, step, result, options.rounds)
 
 
 def _keep(path: Path | None, part: str, result: dict[str, Any], rounds: int) -> None:
@@ -120,8 +126,8 @@ def _chain_in_processes(scan: Path, threads: tuple[int, ...], rounds: int) -> di
     }
 
 
-def _contestants(scan: Path, threads: int, rounds: int) -> dict[str, dict[str, Any]]:
-    """Each step's contestants in turn; beside the seconds, how good the result is."""
+def _contestants(scan: Path, threads: int, rounds: int, wanted: list[str]) -> dict[str, dict[str, Any]]:
+    """Each wanted step's contestants in turn; beside the seconds, how good the result is."""
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
     import SimpleITK as sitk
 
@@ -197,18 +203,18 @@ def _contestants(scan: Path, threads: int, rounds: int) -> dict[str, dict[str, A
     none = "antspyx is not installed"
     absent: dict[str, Callable[[], float] | str] = {"antspyx": none}
     steps: dict[str, dict[str, Callable[[], float] | str]] = {
-        "N4 (evenness of white matter, less is better)": {
+        "n4": {
             "brainage": ours_n4,
             "SimpleITK, shrunk by 4, else defaults": plain_n4,
             **({"antspyx, defaults": ants_n4} if ants else absent),
         },
-        "affine (likeness to the template, more is better)": {
+        "affine": {
             "brainage": ours_affine,
             "SimpleITK, moments, 3 levels": plain_affine,
             **({"antspyx, defaults": ants_affine} if ants else absent),
         },
     }
-    return {title: _take_turns(contestants, rounds) for title, contestants in steps.items()}
+    return {step: _take_turns(steps[step], rounds) for step in wanted}
 
 
 def _take_turns(contestants: dict[str, Callable[[], float] | str], rounds: int) -> dict[str, Any]:
@@ -266,8 +272,8 @@ def _show_steps(steps: dict[str, dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table("step", "contestant", "seconds", "of brainage's", "quality")
-    for title, contestants in steps.items():
-        own = contestants["brainage"]["seconds"]
+    for step, contestants in steps.items():
+        title, own = STEPS[step], contestants["brainage"]["seconds"]
         for name, result in contestants.items():
             if "skipped" in result:
                 table.add_row(title, name, result["skipped"], "", "")
