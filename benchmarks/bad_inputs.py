@@ -248,7 +248,7 @@ def disks(root: Path, scratch: Path, good: list[str]) -> list[dict[str, object]]
         ("read-only output disk", "size=8m", True),
     ):
         place = scratch / ("readonly" if remount else "full")
-        place.mkdir()
+        place.mkdir(exist_ok=True)
         mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
         if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
             said = "no right to mount a tmpfs"
@@ -314,12 +314,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="scratch folder, new")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="scratch folder; one of a stopped run to go on"
+    )
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="only what is refused on reading: messages")
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     root, scratch = options.out / "bids", options.out
+    # The same bytes each time, so that what a run that was stopped had finished is not done again.
+    shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     told = build(root)
     good = [f"sub-small{index:03d}" for index in range(1, GOOD + 1)]
