@@ -3,8 +3,9 @@
     python benchmarks/out_of_distribution.py --oasis ../shared/data/oasis1 --pre PRE \\
         --data ../shared/data --json docs/results/out_of_distribution.json
 
-``--pre`` holds the preprocessed training scans: the distance of tissue histograms is fitted to four fifths of
-them and its false alarms are counted on the fifth that is left, five times. The cases spoil a healthy OASIS
+``--pre`` holds the preprocessed training scans: the distances of tissue histograms, of the whole scan and of
+its parts, are fitted to four fifths of them and their false alarms counted on the fifth that is left, five
+times. The cases spoil a healthy OASIS
 scan, a raw head and a stripped scan of another site, go through the whole chain and are predicted by the
 shipped model. All of them are made from healthy adults: the T2 turns contrast round, the child is a scaled
 adult, lesions are spheres. Rows in the JSON are kept, so an interrupted run goes on; ``--seconds`` ends it.
@@ -31,12 +32,14 @@ from brainage.data.cohort import scan_of
 from brainage.data.participants import read_participants
 from brainage.data.splits import age_stratified_folds
 from brainage.files import write_json
+from brainage.models.brain_age import scan_distance, token_distances
 from brainage.models.weights import TrainedModel
 from brainage.predict.batch import Request, predict_request
 from brainage.preprocess.geometry import to_canonical
 from brainage.preprocess.load import read_scan
 from brainage.preprocess.outputs import find_preprocessed, read_preprocessed
 from brainage.report.scan_page import split_reasons
+from brainage.train.run import unusual_limits
 
 OASIS = ("sub-OAS10004", "sub-OAS10001")  # 28 and 74 years, healthy
 OTHERS = ("whole_head/sub-LH02", "stripped_native/sub-58")
@@ -103,32 +106,34 @@ def main() -> None:
 
 
 def false_alarms(trained: TrainedModel, pre: Path, folds: int = 5) -> dict[str, Any]:
-    """Share of training scans beyond the limit of the other folds, and of those that QC warns of."""
+    """Share of training scans beyond the limits of the other folds, and of those that QC warns of."""
     people = read_participants(pre / "participants.tsv")
     ill = set(people.loc[people["cdr"] > 0, "participant_id"]) if "cdr" in people else set()
     scans = [read_preprocessed(path) for path in find_preprocessed(pre)]
     scans = [scan for scan in scans if scan.participant_id not in ill]
-    model = trained.model
     histograms = []
     with torch.no_grad():
         for scan in scans:
             volume = torch.from_numpy(scan.volume())[None, None]
-            histograms.append(model.stem.histograms(model.patches(volume))[0].half().float().numpy())
-    features = np.stack(histograms)
+            histograms.append(trained.model.histograms(volume)[0].half().float())
+    features = torch.stack(histograms)
     names = [scan.participant_id for scan in scans]
     place = age_stratified_folds(names, [0.0] * len(names), folds, 0)
-    beyond = np.zeros(len(scans), bool)
+    whole, part = np.zeros(len(scans), bool), np.zeros(len(scans), bool)
     for fold in range(folds):
         rest = features[place != fold]
-        mean, std = rest.mean(0), np.maximum(rest.std(0), _LEAST_STD)
-        distance = np.sqrt((((features - mean) / std) ** 2).mean((1, 2)))
-        beyond[place == fold] = distance[place == fold] > np.quantile(distance[place != fold], 0.95)
+        mean, std = rest.mean(0), rest.std(0, correction=0).clamp_min(_LEAST_STD)
+        limits = unusual_limits(token_distances(rest, mean, std))
+        distances = token_distances(features[place == fold], mean, std)
+        whole[place == fold] = scan_distance(distances).numpy() > limits["unusual_limit"]
+        part[place == fold] = distances.amax(1).numpy() > limits["unusual_part_limit"]
     warned = np.array([bool(scan.warnings) for scan in scans])
     return {
         "scans": len(scans),
-        "distance": float(beyond.mean()),
+        "distance": float(whole.mean()),
+        "part": float(part.mean()),
         "quality": float(warned.mean()),
-        "either": float((beyond | warned).mean()),
+        "any": float((whole | part | warned).mean()),
     }
 
 
@@ -151,12 +156,14 @@ def run(make: Case, path: Path | None, trained: TrainedModel) -> dict[str, Any]:
         row = predict_request(Request(spoiled, scan_of(spoiled)), trained, Path(scratch, "out"), None).row
     reasons = split_reasons(row["message"])
     unlike = [reason for reason in reasons if reason.startswith("unlike the training scans")]
+    part = [reason for reason in reasons if reason.startswith("a part of the scan")]
     return {
         "status": row["status"],
         "predicted_age": row["predicted_age"],
         "unusual": row.get("unusual", ""),
         "by_distance": bool(unlike),
-        "by_other": len(reasons) > len(unlike),
+        "by_part": bool(part),
+        "by_other": len(reasons) > len(unlike) + len(part),
         "message": row["message"][:300],
     }
 
@@ -178,7 +185,9 @@ def brain_of(array: np.ndarray) -> np.ndarray:
 def show(result: dict[str, Any]) -> None:
     console = Console(width=170)
     console.print("false alarms on held-out healthy scans", result["false_alarms"])
-    table = Table("case", "base", "status", "predicted", "distance", "by distance", "by another", "message")
+    table = Table(
+        "case", "base", "status", "predicted", "distance", "by distance", "by a part", "by another", "message"
+    )
     for row in result["cases"]:
         table.add_row(
             row["case"],
@@ -187,6 +196,7 @@ def show(result: dict[str, Any]) -> None:
             str(row["predicted_age"]),
             str(row["unusual"]),
             str(row["by_distance"]),
+            str(row["by_part"]),
             str(row["by_other"]),
             row["message"][:70],
         )

@@ -127,10 +127,14 @@ def foreign(result: dict[str, Any]) -> str:
                 str(sum(row["status"] == "failed" for row in found)),
                 str(sum(row["status"] == "warning" for row in found)),
                 str(sum(row["by_distance"] for row in found)),
+                str(sum(row["by_part"] for row in found)),
                 str(len(found) - len(flagged)),
             ]
         )
-    return table(["case", "scans", "refused", "warned of", "of these by distance", "passed as ok"], rows)
+    return table(
+        ["case", "scans", "refused", "warned of", "by the distance", "by that of a part", "passed as ok"],
+        rows,
+    )
 
 
 def rescans(result: dict[str, Any]) -> str:
