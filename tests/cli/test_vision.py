@@ -12,6 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from brainage.cli.main import app
+from brainage.models.classifier_weights import TrainedClassifier, save_classifier
+from brainage.models.image_classifier import ImageClassifier
+from brainage.vision_config import VisionRecipe
 
 RECIPE = {
     "model": {"image_size": 8, "patch": 4, "dim": 16, "depth": 1, "num_heads": 2, "hidden_dim": 16}
@@ -108,6 +111,27 @@ def test_missing_class_is_one_sentence(pictures):
     outcome = brainage(*words)
     assert outcome.exit_code == 1
     assert "val: found no folder for dark" in outcome.output
+
+
+def test_of_many_classes_the_most_confused_are_told(tmp_path):
+    classes = tuple(f"c{number:02}" for number in range(51))
+    for name in classes:
+        (tmp_path / "val" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "val" / name / "0.png")
+    settings = VisionRecipe.model_validate(RECIPE)
+    model = ImageClassifier(settings.model, 51)
+    model.head.bias.data[7] = 1
+    save_classifier(tmp_path / "m.safetensors", TrainedClassifier(model, settings, classes))
+    words = ("vision", "eval", tmp_path / "m.safetensors", "--data", tmp_path, "-o", tmp_path / "eval")
+    outcome = brainage(*words)
+    assert outcome.exit_code == 0, outcome.output
+    assert "Most confused" in outcome.output
+    assert len([line for line in outcome.output.splitlines() if "│ c07" in line]) == 20
+    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == [
+        "classes.csv",
+        "confusion.csv",
+        "evaluation.json",
+    ]
 
 
 def test_a_checkpoint_for_other_classes(pictures):
