@@ -157,8 +157,17 @@ def _contestants(scan: Path, threads: int, rounds: int, wanted: list[str]) -> di
         white = values[values > np.median(values)]
         return float(white.std() / white.mean())
 
-    def ours_n4() -> float:
+    def uncorrected() -> float:
+        return evenness(sitk.GetArrayViewFromImage(head))
+
+    def first_n4() -> float:
         return evenness(N4BiasCorrectiond()(loaded)["image"][0].numpy().transpose(2, 1, 0))
+
+    def both_n4() -> float:
+        """The chain's two fits; the brain mask, which it finds between them, is there already."""
+        known = {key: stripped[key] for key in ("brain_mask", "stripped")}
+        twice = N4BiasCorrectiond(mask_key="brain_mask")(N4BiasCorrectiond()(loaded) | known)
+        return evenness(twice["image"][0].numpy().transpose(2, 1, 0))
 
     def plain_n4() -> float:
         coarse = sitk.Shrink(head, [4, 4, 4])
@@ -204,7 +213,9 @@ def _contestants(scan: Path, threads: int, rounds: int, wanted: list[str]) -> di
     absent: dict[str, Callable[[], float] | str] = {"antspyx": none}
     steps: dict[str, dict[str, Callable[[], float] | str]] = {
         "n4": {
-            "brainage": ours_n4,
+            "brainage": both_n4,
+            "brainage, the first of its two fits": first_n4,
+            "no correction": uncorrected,
             "SimpleITK, shrunk by 4, else defaults": plain_n4,
             **({"antspyx, defaults": ants_n4} if ants else absent),
         },
