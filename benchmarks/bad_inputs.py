@@ -323,7 +323,8 @@ def main() -> None:
     options = parser.parse_args()
     root, scratch = options.out / "bids", options.out
     # The same bytes each time, so that what a run that was stopped had finished is not done again.
-    shutil.rmtree(root, ignore_errors=True)
+    for old in (root, scratch / "outside", scratch / "alone", scratch / "dicom"):
+        shutil.rmtree(old, ignore_errors=True)
     root.mkdir(parents=True)
     told = build(root)
     good = [f"sub-small{index:03d}" for index in range(1, GOOD + 1)]
