@@ -74,7 +74,8 @@ def predict_scan(trained: TrainedModel, volume: np.ndarray) -> Prediction:
     model = trained.model
     device = model.index_N.device
     volume_B1XYZ = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))[None, None].to(device)
-    output = model(volume_B1XYZ)
+    histograms_BNF = model.histograms(volume_B1XYZ)
+    output = model.from_histograms(histograms_BNF)
     age = float(output.age_B[0])
     half = interval_half_width(trained, age)
     return Prediction(
@@ -84,7 +85,7 @@ def predict_scan(trained: TrainedModel, volume: np.ndarray) -> Prediction:
         contributions_N=output.contributions_BN[0].cpu().numpy(),
         gates_LNE=np.stack([record.gates_BNE[0].float().cpu().numpy() for record in output.routing]),
         alignment_LN=np.stack([_alignment(record) for record in output.routing]),
-        unusual_N=_unusual(trained, volume_B1XYZ),
+        unusual_N=_unusual(trained, histograms_BNF[0].cpu()),
         regional_R=regional_ages(trained, volume),
     )
 
@@ -108,6 +109,5 @@ def _alignment(record: RoutingRecord) -> np.ndarray:
     return record.scores_BNE[0].gather(1, first_N1).squeeze(1).float().cpu().numpy()
 
 
-def _unusual(trained: TrainedModel, volume_B1XYZ: torch.Tensor) -> np.ndarray:
-    histograms_NF = trained.model.histograms(volume_B1XYZ)[0].cpu()
+def _unusual(trained: TrainedModel, histograms_NF: torch.Tensor) -> np.ndarray:
     return token_distances(histograms_NF, trained.typical_mean_NF, trained.typical_std_NF).numpy()

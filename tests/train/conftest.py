@@ -21,13 +21,23 @@ PROGRAM = Path(__file__).with_name("toy_training.py")
 
 
 @pytest.fixture(scope="session")
-def toy() -> ModuleType:
+def load_program() -> Callable[[Path], ModuleType]:
+    """A Python file as a module of its name."""
+
+    def load(program: Path) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(program.stem, program)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def toy(load_program: Callable[[Path], ModuleType]) -> ModuleType:
     """``toy_training.py`` as a module."""
-    spec = importlib.util.spec_from_file_location("toy_training", PROGRAM)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_program(PROGRAM)
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

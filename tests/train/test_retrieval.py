@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -24,12 +23,8 @@ PROGRAM = Path(__file__).with_name("toy_retrieval.py")
 
 
 @pytest.fixture(scope="module")
-def toy() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("toy_retrieval", PROGRAM)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def toy(load_program: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_program(PROGRAM)
 
 
 def units(count, dim, seed):
