@@ -195,7 +195,7 @@ def build(root: Path) -> dict[str, str]:
     folder = anat("sub-dotdot", "an id with ../ (as far as a file can have it: sub-..x)")
     shutil.copy(root / names[0] / "anat" / f"{names[0]}_T1w.nii.gz", folder / "sub-..x_T1w.nii.gz")
     long = "x" * 180
-    folder = anat(f"sub-{long}", "a label of 180 letters: its outputs' names are too long for the disk")
+    folder = anat(f"sub-{long}", "a label of 180 letters (outputs' names just fit the disk)")
     nib.save(small_scan(101), folder / f"sub-{long}_T1w.nii.gz")
     folder = anat("sub-twice", "duplicate entities (.nii beside .nii.gz)")
     nib.save(small_scan(102), folder / "sub-twice_T1w.nii.gz")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import ndimage
+from scipy import fft, ndimage
 
 Scan = tuple[np.ndarray, np.ndarray]  # intensities (X, Y, Z), axes in the order of RAS; affine
 # Intensities, affine, random numbers, and where the brain is (X, Y, Z) bool.
@@ -90,22 +90,33 @@ def uneven(strength: float) -> Case:
     return change
 
 
-def moved(degrees: float, mm: float, poses: int = 8) -> Case:
-    """The head takes several poses while k-space is filled along the second axis: ghosts and blur."""
+def moved(degrees: float, mm: float, poses: int = 8, along: int = 1) -> Case:
+    """The head takes several poses while k-space is filled along one axis: ghosts and blur."""
 
     def change(a: np.ndarray, affine: np.ndarray, rng: np.random.Generator, brain: np.ndarray) -> Scan:
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        lines = np.fft.fft(a, axis=1)
-        for block in np.array_split(np.arange(a.shape[1]), poses)[1:]:
+        lines = np.moveaxis(fft.fft(a, axis=along), along, 0)
+        for block in np.array_split(np.arange(a.shape[along]), poses)[1:]:
             angles = np.deg2rad(rng.normal(0, degrees, 3))
             turn = _rotation(angles)
             linear = np.diag(1 / spacing) @ turn @ np.diag(spacing)
             middle = (np.array(a.shape) - 1) / 2
             offset = middle - linear @ middle + rng.normal(0, mm, 3) / spacing
-            lines[:, block] = np.fft.fft(ndimage.affine_transform(a, linear, offset, order=1), axis=1)[
-                :, block
-            ]
-        image = np.abs(np.fft.ifft(lines, axis=1)).astype(np.float32)
+            there = fft.fft(ndimage.affine_transform(a, linear, offset, order=1), axis=along)
+            lines[block] = np.moveaxis(there, along, 0)[block]
+        image = np.moveaxis(np.abs(fft.ifft(lines, axis=0)).astype(np.float32), 0, along)
+        return np.where(_kept(a), image, 0), affine
+
+    return change
+
+
+def ghosted(share: float, along: int = 1) -> Case:
+    """Every second line of k-space is weaker by this share: a ghost of half of it, half a field away."""
+
+    def change(a: np.ndarray, affine: np.ndarray, rng: np.random.Generator, brain: np.ndarray) -> Scan:
+        lines = np.moveaxis(fft.fft(a, axis=along), along, 0)
+        lines[1::2] *= 1 - share
+        image = np.moveaxis(np.abs(fft.ifft(lines, axis=0)).astype(np.float32), 0, along)
         return np.where(_kept(a), image, 0), affine
 
     return change
@@ -157,6 +168,7 @@ CASES: dict[str, tuple[Case, str]] = {
     "brain of half the length": (larger(0.5), "warning"),
     "motion, slight": (moved(0.5, 0.5), "report"),
     "motion, heavy": (moved(4, 4), "warning"),
+    "ghost of a tenth": (ghosted(0.2), "warning"),
     "blur of 6 mm": (blurred(6), "report"),
     "noise, 5 %": (noisy(0.05), "report"),
     "noise, 20 %": (noisy(0.2), "warning"),

@@ -84,7 +84,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     log = options.work / "runs.jsonl"
     done = {(row["scan"], row["number"]): row for row in _read_log(log)}
-    make = _reoriented if options.orientations else _resampled
+    make = _reoriented if options.orientations else resampled
     with log.open("a", encoding="utf-8") as stream:
         for number in range(1 + (48 if options.orientations else options.affines)):
             for index, (folder, scan) in enumerate(scans):
@@ -150,7 +150,7 @@ def _run(path: Path, index: int, number: int, kept: Path, make: Any, same: dict[
     return row | {"qc": qc, "seconds": time.perf_counter() - start}
 
 
-def _resampled(path: Path, index: int, number: int) -> tuple[nib.Nifti1Image, Row]:
+def resampled(path: Path, index: int, number: int) -> tuple[nib.Nifti1Image, Row]:
     """The scan turned, shifted and scaled, on voxels of its own size in a box around what was the body.
 
     Interpolated by cubic splines; where the nearest voxel is an exact zero, zero stays.

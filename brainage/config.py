@@ -80,6 +80,7 @@ class QcRecipe(Recipe):
     inu_range: QcLimit | None = _limit((None, 1.0), (None, None))
     efc: QcLimit | None = _limit((None, 0.85), (None, None))
     qi_1: QcLimit | None = _limit((None, 0.1), (None, None))
+    gsr: QcLimit | None = _limit((None, 0.02), (None, None))
     left_right: QcLimit | None = _limit((-0.5, None), (None, None))
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
+
+# Before the name of a file that is being written; and the longest name that usual disks take, bytes.
+PARTIAL = ".partial-"
+LONGEST_NAME = 255
 
 
 @contextmanager
@@ -19,12 +24,17 @@ def replacing(path: str | PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
+    partial = path.with_name(PARTIAL + path.name)
     try:
         yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def has_room_for_name(path: str | PathLike[str]) -> bool:
+    """Whether usual disks take a file of this name, and its temporary name while it is written."""
+    return len(os.fsencode(PARTIAL + Path(path).name)) <= LONGEST_NAME
 
 
 def write_json(path: str | PathLike[str], content: Any) -> None:

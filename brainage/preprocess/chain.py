@@ -17,7 +17,7 @@ from brainage.anatomy.grid import MODEL_GRID, SPACE
 from brainage.config import PreprocessRecipe
 from brainage.data.cohort import Scan
 from brainage.errors import BrainageError, InputError
-from brainage.files import write_json
+from brainage.files import has_room_for_name, write_json
 from brainage.preprocess.brain_extraction import BrainExtractiond
 from brainage.preprocess.geometry import to_original
 from brainage.preprocess.load import LoadScand
@@ -116,6 +116,13 @@ def preprocess_scan(
     volume_path, _ = output_paths(scan, out_dir)
     if not force and is_done(scan, out_dir, mark, source):
         return _judged_anew(scan, volume_path, recipe)
+    if not has_room_for_name(volume_path):
+        raise InputError(
+            scan.path,
+            f"a name that would make an output's name {len(volume_path.name)} letters long",
+            "names of outputs that a disk can take (about 245 letters)",
+            "shorten the labels in the file's name",
+        )
     # From here on, what an earlier run left is out of date.
     sidecar_of(volume_path).unlink(missing_ok=True)
     chain = preprocess_chain(recipe)

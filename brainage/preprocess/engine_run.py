@@ -12,7 +12,7 @@ from brainage.config import PreprocessRecipe
 from brainage.data.listing import Listing
 from brainage.data.listing_people import call_roll, write_people
 from brainage.errors import ConfigError, InputError
-from brainage.files import replacing
+from brainage.files import PARTIAL, replacing
 from brainage.preprocess.batch import STOP, Row, absent_row, problem_row, waiting_row
 from brainage.preprocess.engine import preprocess_many
 from brainage.preprocess.engine_cluster import Workers
@@ -139,7 +139,7 @@ def _saved_at_last(table: StatusTable) -> Generator[None, None, None]:
 def _tidy(out_dir: Path, participants: Collection[str]) -> None:
     """Remove what a killed run left half-written; the lock is held, so nobody is writing it."""
     for folder in [out_dir / name for name in participants] or [out_dir, *out_dir.glob("sub-*")]:
-        pattern = ".partial-*"
+        pattern = f"{PARTIAL}*"
         for path in [*folder.glob(pattern), *(folder.rglob(pattern) if folder != out_dir else ())]:
             path.unlink(missing_ok=True)
 

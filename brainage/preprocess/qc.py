@@ -40,6 +40,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "inu_range": ("", "the receive field was very uneven before correction"),
     "efc": ("", "the image is blurred or ghosted, or noise fills the background"),
     "qi_1": ("", "something bright lies in the air: ghosts or wrap-around"),
+    "gsr": ("", "ghosts lie beside the head, as when it moves during the scan"),
     "left_right": ("left and right look swapped, as in a mirror image; check the scan's orientation", ""),
 }
 

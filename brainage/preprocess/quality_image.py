@@ -25,13 +25,14 @@ from brainage.preprocess.quality_metrics import (
     efc,
     fber,
     fwhm,
+    gsr,
     inu,
     qi_1,
     snr,
     snr_dietrich,
     wm2max,
 )
-from brainage.preprocess.quality_regions import FEWEST_AIR_VOXELS, sure_tissues, surroundings
+from brainage.preprocess.quality_regions import FEWEST_AIR_VOXELS, ghost_regions, sure_tissues, surroundings
 
 # Fewer voxels of a tissue than this have no statistics.
 FEWEST_VOXELS = 200
@@ -49,7 +50,7 @@ class MeasureImageQualityd(Transform):
     - where grey and white matter can be told apart: ``snr_csf``, ``snr_gm``, ``snr_wm``, ``snr_total``
       (their mean), ``cjv``, ``wm2max``;
     - of heads: ``efc``; where air has a signal, that is the scanner did not erase it: ``fber``, ``qi_1``,
-      ``snrd_total`` and ``cnr``.
+      ``snrd_total``, ``cnr`` and ``gsr``, the largest of the three axes.
 
     Leaves the ``landmarks`` of ``volume`` for its normalisation, if there are any.
     """
@@ -65,7 +66,8 @@ class MeasureImageQualityd(Transform):
         qc: dict[str, float] = {}
         box = _box(brain)
         inner, mask = image[box], brain[box]
-        field = out["uncorrected"][0].cpu().numpy()[box][mask] / np.maximum(inner[mask], 1e-6)
+        uncorrected = out["uncorrected"][0].cpu().numpy()
+        field = uncorrected[box][mask] / np.maximum(inner[mask], 1e-6)
         field = field[field > 0]
         if field.size:
             qc["inu_range"], qc["inu_med"] = inu(field / field.mean())
@@ -83,7 +85,8 @@ class MeasureImageQualityd(Transform):
             qc["cjv"] = cjv(tissues["wm"], tissues["gm"])
             qc["wm2max"] = wm2max(image, tissues["wm"])
         if not out["stripped"]:
-            _measure_air(qc, image, brain, affine, np.asarray(out["native_to_mni"], float), tissues)
+            native_to_mni = np.asarray(out["native_to_mni"], float)
+            _measure_air(qc, image, uncorrected, brain, affine, native_to_mni, tissues)
         out["qc"] |= {name: value for name, value in qc.items() if math.isfinite(value)}
         return out
 
@@ -108,6 +111,7 @@ def _tissues(image: np.ndarray, mask: np.ndarray, affine: np.ndarray, landmarks:
 def _measure_air(
     qc: dict[str, float],
     image: np.ndarray,
+    uncorrected: np.ndarray,
     brain: np.ndarray,
     affine: np.ndarray,
     native_to_mni: np.ndarray,
@@ -119,6 +123,11 @@ def _measure_air(
         return
     found = artefacts(around.image, around.air, around.distance)
     qc["qi_1"] = qi_1(around.air, found)
+    # Before N4, whose field means nothing in the air and differs from one side of the head to the other.
+    raw, signal = uncorrected[around.some], float(np.median(uncorrected[brain]))
+    if signal > 0:
+        ghosts = [gsr(raw[ghost], raw[background], signal) for ghost, background in ghost_regions(around)]
+        qc["gsr"] = max(ghosts, default=math.nan)
     outside = (around.distance > 0) & (around.image > 0)
     qc["fber"] = fber(around.image[around.head], around.image[outside])
     clean = around.air & ~found

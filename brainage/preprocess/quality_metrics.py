@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, stats
 
 # Standard deviation of Gaussian noise over that of its magnitude in air, which is Rayleigh distributed:
 # sqrt(2 / (4 - pi)) (Dietrich et al. 2007, doi:10.1002/jmri.20969, eq. A.12).
@@ -21,6 +21,8 @@ MAD = 1.4826
 # Deviations of the air above which a voxel counts as artefact, and the least distance of such a voxel from
 # the head as a share of the largest one (Mortamet et al. 2009, doi:10.1002/mrm.21992, as MRIQC sets them).
 ARTEFACT_DEVIATIONS, ARTEFACT_DISTANCE = 10.0, 0.1
+# Share of the brightest voxels that means of ghosts leave out: holders and ears are brighter.
+GHOST_TRIM = 0.05
 
 
 class Distribution(NamedTuple):
@@ -118,6 +120,21 @@ def artefacts(image: np.ndarray, air: np.ndarray, distance: np.ndarray) -> np.nd
 def qi_1(air: np.ndarray, found: np.ndarray) -> float:
     """Mortamet's first quality index: share of artefact voxels in the air above the face; low is good."""
     return float(found.sum() / max(int(air.sum()), 1))
+
+
+def gsr(ghost: np.ndarray, background: np.ndarray, signal: float) -> float:
+    """Ghost-to-signal ratio: (mean of the ghost - mean of the background) / signal; about 0 is good.
+
+    MRIQC has it of functional scans, where a ghost lies half a field of view away (Giannelli et al. 2010,
+    doi:10.1120/jacmp.v11i4.3237); here the ghost is wherever it can be, see ``ghost_regions``. Means are of
+    all but the brightest voxels (``GHOST_TRIM``).
+
+    Args:
+        ghost, background: intensities of air; at least one each.
+        signal: median of the brain.
+    """
+    with_ghost, without = (float(stats.trim1(part, GHOST_TRIM).mean()) for part in (ghost, background))
+    return (with_ghost - without) / signal
 
 
 def inu(field: np.ndarray) -> tuple[float, float]:

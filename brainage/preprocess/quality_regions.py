@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -64,12 +65,14 @@ class Surroundings(NamedTuple):
         head: filled, bool.
         air: voxels above the face with a signal, some way off the head, bool.
         distance: from the head, mm.
+        some: what takes the coarser voxels from the scan's.
     """
 
     image: np.ndarray
     head: np.ndarray
     air: np.ndarray
     distance: np.ndarray
+    some: tuple[slice, ...]
 
 
 def surroundings(
@@ -94,7 +97,21 @@ def surroundings(
     y, z = (to_mni[row, 0] * i + to_mni[row, 1] * j + to_mni[row, 2] * k + to_mni[row, 3] for row in (1, 2))
     slope = (_NASION[1] - _BACK[1]) / (_NASION[0] - _BACK[0])
     above = z > _NASION[1] + slope * (y - _NASION[0])
-    return Surroundings(coarse, head, above & (distance > AIR_MARGIN_MM) & (coarse > 0), distance)
+    return Surroundings(coarse, head, above & (distance > AIR_MARGIN_MM) & (coarse > 0), distance, some)
+
+
+def ghost_regions(around: Surroundings) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each axis of the grid: the air that lies in line with the head, and the air that does not.
+
+    Motion, flow and unsteady gradients displace signal along the axis of phase encoding, so ghosts lie in the
+    first and not in the second, while noise is the same in both. Both are (X, Y, Z) bool. An axis with too
+    little of either is left out.
+    """
+    for axis in range(3):
+        in_line = around.head.any(axis=axis, keepdims=True)
+        ghost, background = around.air & in_line, around.air & ~in_line
+        if min(ghost.sum(), background.sum()) >= FEWEST_AIR_VOXELS:
+            yield ghost, background
 
 
 def _head(image: np.ndarray, brain: np.ndarray, spacing: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "cjv": ("Overlap of grey and white matter (coefficient of joint variation)", 2),
     "snr_wm": ("Signal-to-noise ratio in white matter", 1),
     "efc": ("Blur, ghosts and noise (entropy focus criterion)", 2),
+    "gsr": ("Ghosts in the air over the brain's signal (ghost-to-signal ratio), as of motion", 3),
     "inu_range": ("Unevenness of the field before correction", 2),
     "left_right": ("Asymmetry: +1 as most brains, -1 as their mirror images", 2),
 }

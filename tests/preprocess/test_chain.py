@@ -201,6 +201,14 @@ def test_errors_of_transforms_become_one_sentence(quick, save, noise, tmp_path, 
     assert find_preprocessed(tmp_path / "out") == []
 
 
+def test_names_too_long_for_the_outputs_are_refused_before_the_work(quick, save, noise, tmp_path):
+    short, long = (scan_of(save(noise, name=f"sub-{'x' * length}_T1w.nii.gz")) for length in (180, 230))
+    preprocess_scan(short, tmp_path / "out", RECIPE)
+    with pytest.raises(InputError, match="a name that would make an output's name 289 letters long"):
+        preprocess_scan(long, tmp_path / "out", RECIPE)
+    assert quick.runs == 1
+
+
 def test_errors_of_loading_are_passed_on(quick, save, noise, tmp_path):
     with pytest.raises(InputError, match="a 4-D image"):
         preprocess_scan(scan_of(save(np.stack([noise, noise], -1))), tmp_path / "out", RECIPE)

@@ -7,10 +7,10 @@ from scipy import ndimage
 
 from brainage.preprocess.normalize import NormalizeIntensityd, tissue_landmarks
 from brainage.preprocess.quality_image import MeasureImageQualityd
-from brainage.preprocess.quality_regions import sure_tissues, surroundings
+from brainage.preprocess.quality_regions import ghost_regions, sure_tissues, surroundings
 from brainage.preprocess.resample import ResampleToModelGridd
 
-AIR = {"qi_1", "fber", "snrd_total", "cnr"}
+AIR = {"qi_1", "fber", "snrd_total", "cnr", "gsr"}
 TISSUE = {"snr_csf", "snr_gm", "snr_wm", "snr_total", "cjv", "wm2max"}
 
 
@@ -57,6 +57,7 @@ def good(head):
 def test_what_is_measured_of_a_head(good):
     assert AIR | TISSUE | {"inu_range", "inu_med", "fwhm_avg", "efc", "other"} == set(good)
     assert good["qi_1"] < 0.001
+    assert abs(good["gsr"]) < 0.002
     assert good["inu_range"] == pytest.approx(0, abs=1e-5)
     assert 0.2 < good["cjv"] < 0.6
     assert 0 < good["efc"] < 1
@@ -89,6 +90,31 @@ def test_a_ghost_shows_in_the_air(head, good):
     values, mask, affine = head
     ghosted = measured(values + 0.15 * np.roll(values, values.shape[1] // 2, axis=1), mask, affine)
     assert ghosted["qi_1"] > good["qi_1"] + 0.01
+    assert ghosted["gsr"] > 0.02
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_motion_shows_in_line_with_the_head_along_any_axis(head, axis):
+    values, mask, affine = head
+    lines = np.fft.fft(values, axis=axis)
+    place = [slice(None)] * 3
+    # A quarter of the lines is measured when the head lies 4 voxels further.
+    place[axis] = slice(1, None, 4)
+    lines[tuple(place)] = np.fft.fft(np.roll(values, 4, axis=(axis + 1) % 3), axis=axis)[tuple(place)]
+    moved = np.abs(np.fft.ifft(lines, axis=axis))
+    assert measured(moved, mask, affine)["gsr"] > 0.02
+    regions = list(ghost_regions(surroundings(moved, mask, affine, np.eye(4))))
+    means = [moved[ghost].mean() - moved[background].mean() for ghost, background in regions]
+    assert np.argmax(means) == axis
+
+
+def test_noise_and_an_uneven_field_are_no_ghosts(head):
+    values, mask, affine = head
+    noise = np.random.default_rng(1).normal(0, 60, (2, *values.shape))
+    ramp = np.linspace(0.5, 1.5, values.shape[1], dtype=np.float32)[None, :, None]
+    assert measured(np.hypot(values + noise[0], noise[1]), mask, affine)["gsr"] < 0.01
+    # N4 divides the air by the field as well.
+    assert measured(values / ramp, mask, affine, field=ramp)["gsr"] < 0.005
 
 
 def test_the_bias_field_that_was_taken_away(head):
@@ -121,6 +147,9 @@ def test_regions(head):
     assert not (around.head & around.air).any()
     heights = np.nonzero(around.air)[2] * 2 + affine[2, 3]
     assert heights.min() > -60
+    for ghost, background in ghost_regions(around):
+        assert not (ghost & background).any()
+        np.testing.assert_array_equal(ghost | background, around.air)
 
 
 def test_landmarks_are_found_once_and_left_for_the_normalisation(head, monkeypatch):

@@ -13,6 +13,7 @@ from brainage.preprocess.quality_metrics import (
     efc,
     fber,
     fwhm,
+    gsr,
     inu,
     qi_1,
     snr,
@@ -72,6 +73,13 @@ def test_a_ghost_raises_the_entropy_and_is_found_in_the_air():
 def test_no_air_no_artefacts():
     nothing = np.zeros((5, 5, 5), bool)
     assert qi_1(nothing, artefacts(np.ones((5, 5, 5)), nothing, np.ones((5, 5, 5)))) == 0
+
+
+def test_a_ghost_is_told_from_noise_and_from_single_bright_voxels():
+    ghost, background = np.full(100, 30.0), np.full(60, 10.0)
+    ghost[:5] = 900  # 5 %, such as a holder
+    assert gsr(ghost, background, 400) == pytest.approx(20 / 400)
+    assert gsr(ghost[5:], ghost[5:], 400) == 0
 
 
 def test_non_uniformity_of_a_ramp():
