@@ -39,7 +39,7 @@ from brainage.train.finetune import FEWEST, METHODS, Features, choose, features,
 from brainage.train.layout import lay_out
 
 COUNTS = (3, 5, 10, 20, 30)
-NAMES = ("none", "shift", "line", "head", "auto")
+NAMES = ("none", "line", "head", "auto")
 
 
 def contrast(volume: np.ndarray) -> np.ndarray:

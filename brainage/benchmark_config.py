@@ -83,6 +83,8 @@ class BenchmarkRecipe(Recipe):
         pool: edge, in voxels of the model grid, of the blocks that are averaged to one voxel of the networks'
             input; 1 for none. ``model.patch`` counts the voxels after it.
         copies: augmented copies of each scan that every network of a seed learns from, one after the other.
+        last_probe: whether a transformer's head is fitted once more at the end, in closed form to all
+            copies, as ``brainage train`` does it.
         seeds: of the networks' weights, batches and copies.
         reference: the contestant that the others are compared with.
         claim: by how much the reference's error should be below the best other one's, as a share of that;
@@ -97,6 +99,7 @@ class BenchmarkRecipe(Recipe):
     atlas: AtlasRecipe = AtlasRecipe()
     pool: int = Field(default=1, ge=1)
     copies: int = Field(default=4, ge=1)
+    last_probe: bool = False
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     reference: str = "ermoe_ba"
     claim: float | None = Field(default=None, ge=0, lt=1)

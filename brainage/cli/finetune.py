@@ -13,7 +13,6 @@ class Method(StrEnum):
     """What may change."""
 
     auto = "auto"
-    shift = "shift"
     line = "line"
     head = "head"
 
@@ -32,8 +31,8 @@ def finetune(
         Method,
         typer.Option(
             "--method",
-            help="shift: by some years; line: stretched too; head: its weights too; auto: the stiffest that "
-            "cross-validation does not tell from the best.",
+            help="line: predictions moved and stretched; head: its weights change too; auto: the line, "
+            "unless cross-validation finds the head clearly better.",
         ),
     ] = Method.auto,
     seed: Annotated[int, typer.Option("--seed", help="Of the cross-validation.")] = 0,

@@ -80,6 +80,8 @@ def recipe_fingerprint(recipe: BenchmarkRecipe, run: Run) -> str:
     if contestant.kind == "transformer":
         settings["model"] = recipe.model_of(contestant).model_dump(mode="json", exclude_defaults=True)
         settings["regions"] = contestant.regions
+        if recipe.last_probe:
+            settings["last_probe"] = True
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -55,7 +55,8 @@ def network_outcome(
         task = SfcnTask(Sfcn(contestant.sfcn), to_learn, settings, copies)
     else:
         brain_age, layout = layout_of(recipe, contestant, seed)
-        task = TransformerTask(new_model(brain_age, layout, to_learn), to_learn, settings, copies)
+        fresh = new_model(brain_age, layout, to_learn)
+        task = TransformerTask(fresh, to_learn, settings, copies, recipe.last_probe)
     model = fit(task, settings, working, progress, fabric).eval()
     predicted, loads = [], []
     with torch.no_grad():

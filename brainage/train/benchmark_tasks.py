@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from brainage.models.sfcn import Sfcn, soft_label_loss, soft_labels
 from brainage.nn import RoutingRecord
 from brainage.train.batches import epoch_batches, steps_per_epoch
 from brainage.train.brain_age import Batch, BrainAgeTask
+from brainage.train.probe import as_they_are_and_mirrored
 from brainage.train.task import StepResult, Task
 
 
@@ -43,15 +46,32 @@ class Copies:
             volumes = torch.from_numpy(copy[self.rows[chosen]]).float()[:, None]
             yield fabric.to_device(volumes), fabric.to_device(self.ages[chosen])
 
+    def in_order(self) -> Iterator[Iterator[Tensor]]:
+        """Of each copy the volumes (B, 1, X, Y, Z), batch by batch in the order of the scans."""
+        size = self.recipe.batch_size
+        for copy_SXYZ in self.copies:
+            yield (
+                torch.from_numpy(copy_SXYZ[self.rows[start : start + size]]).float()[:, None]
+                for start in range(0, len(self.rows), size)
+            )
+
 
 class TransformerTask(BrainAgeTask):
-    """ERMoE-ba or an opponent in its frame: the same start from a linear probe, the same loss."""
+    """ERMoE-ba or an opponent in its frame: the same start from a linear probe, the same loss.
+
+    With ``last_probe`` the same end as well: the head of ``brainage train``, fitted to the copies too.
+    """
 
     def __init__(
-        self, model: BrainAgeModel, scans: Sequence[AgedScan], recipe: TrainRecipe, copies: Copies
+        self,
+        model: BrainAgeModel,
+        scans: Sequence[AgedScan],
+        recipe: TrainRecipe,
+        copies: Copies,
+        last_probe: bool = False,
     ) -> None:
         super().__init__(model, scans, recipe)
-        self.copies = copies
+        self.copies, self.last_probe = copies, last_probe
 
     def batches(self, fabric: Fabric, epoch: int) -> Iterator[Batch]:
         """See :class:`Copies`."""
@@ -62,7 +82,10 @@ class TransformerTask(BrainAgeTask):
         return []
 
     def finish(self, model: nn.Module, fabric: Fabric) -> None:
-        """Nothing: contributions, whose zero is not set here, are not looked at."""
+        """The last probe, if there is one. Contributions are not looked at, so their zero is not set."""
+        if self.last_probe:
+            mirrored = as_they_are_and_mirrored(self.scans, self.recipe.batch_size)
+            self._probe(cast(BrainAgeModel, model), chain(mirrored, self.copies.in_order()), fabric)
 
 
 class SfcnTask(Task):

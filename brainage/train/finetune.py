@@ -1,15 +1,16 @@
-"""A trained model adapted to another cohort, in closed form: by a shift, a line, or the head's weights.
+"""A trained model adapted to another cohort, in closed form: by a line, or by the head's weights.
 
 A new scanner moves predictions by years and tilts them; its cohort is seldom large enough to train on. The
 encoder stays as it is. What is fitted to the new ages, from stiff to supple:
 
-- ``shift``: all predictions move by the same number of years;
-- ``line``: they are stretched as well (least squares of age on prediction, so that poor predictions shrink);
+- ``line``: predictions are moved and stretched, by a regression of age on prediction that is drawn towards no
+  change (a Gaussian prior of what scanners do), so that two subjects change little and thirty all they can;
 - ``head``: the head's weights change too, by a ridge regression of what the line leaves on the encoded
-  tokens, drawn towards no change, so that few subjects change little.
+  tokens, drawn towards no change as well.
 
-Each is a change of the head and the baseline alone, so contributions still add up to the age. Which one is
-taken is decided by cross-validation by subject on the new cohort, which calibrates its intervals, too.
+Each is a change of the head and the baseline alone, so contributions still add up to the age. Whether the
+head is taken is decided by cross-validation by subject on the new cohort, which calibrates its intervals,
+too.
 """
 
 from __future__ import annotations
@@ -30,9 +31,13 @@ from brainage.train.probe import volume_batches
 
 Floats = NDArray[np.float64]
 
-METHODS = ("none", "shift", "line", "head")
-FEWEST = {"shift": 2, "line": 5, "head": 20}  # subjects that a method is tried with
+METHODS = ("none", "line", "head")
+FEWEST = {"line": 2, "head": 20}  # subjects that a method is tried with
 FOLDS = 10
+_SHIFT_YEARS, _STRETCH, _ERROR_YEARS = 6.0, 0.2, 8.0
+"""Standard deviations: of a scanner's shift in the middle of its cohort (the root mean square over the three
+other sites in the README is 5.7), of its slope about 1, and of one person's error. They matter to few
+subjects, whose own errors the line would follow without them."""
 _PENALTIES = np.logspace(-2, 4, 13)  # of the head, relative to the mean square of its features
 _BATCH = 8
 
@@ -127,10 +132,7 @@ def fit_change(method: str, known: Features, rows: NDArray[np.bool_] | None = No
     age, predicted = known.age_N[rows], known.predicted_N[rows]
     if method == "none":
         return Change()
-    if method == "shift" or np.ptp(predicted) == 0:
-        return Change(intercept=float(np.median(age - predicted)))
-    slope, intercept = np.polyfit(predicted, age, 1)
-    line = Change(float(slope), float(intercept))
+    line = _line(predicted, age)
     if method == "line":
         return line
     tokens = known.tokens_NF[rows]
@@ -143,8 +145,8 @@ def adapt(model: BrainAgeModel, scans: Sequence[AgedScan], method: str = "auto",
     Args:
         model: trained; left as it is.
         scans: with true ages. It has learned from none of them.
-        method: one of ``METHODS``, or ``auto`` for the stiffest whose cross-validated error is within one
-            standard error of the best.
+        method: one of ``METHODS``, or ``auto``: the line, unless the head's cross-validated error is
+            clearly lower.
         seed: of the folds.
 
     Raises:
@@ -166,13 +168,14 @@ def choose(known: Features, method: str = "auto", seed: int = 0) -> tuple[str, d
     tried = [name for name in METHODS if name == "none" or count >= FEWEST[name]]
     if method not in (*METHODS, "auto"):
         raise ConfigError("method", method, f"must be auto or one of {', '.join(METHODS)}")
-    if count < FEWEST["shift"] or (method != "auto" and method not in tried):
-        wanted = FEWEST.get(method, FEWEST["shift"])
+    if count < FEWEST["line"] or (method != "auto" and method not in tried):
+        wanted = FEWEST.get(method, FEWEST["line"])
         raise ConfigError("subjects", count, f"must be at least {wanted} for the method {method}")
     out_of_fold = {name: cross_validated(name, known, seed) for name in tried}
     errors = {name: np.abs(predicted - known.age_N) for name, predicted in out_of_fold.items()}
-    taken = method if method != "auto" else stiffest(errors)
-    return taken, {name: float(values.mean()) for name, values in errors.items()}, out_of_fold[taken]
+    if method == "auto":
+        method = "head" if "head" in tried and clearly_lower(errors["head"], errors["line"]) else "line"
+    return method, {name: float(values.mean()) for name, values in errors.items()}, out_of_fold[method]
 
 
 def cross_validated(method: str, known: Features, seed: int = 0) -> Floats:
@@ -187,14 +190,10 @@ def cross_validated(method: str, known: Features, seed: int = 0) -> Floats:
     return predicted
 
 
-def stiffest(errors: dict[str, Floats]) -> str:
-    """The first method whose mean error is within one standard error of the best one's, paired over scans."""
-    best = min(errors, key=lambda name: errors[name].mean())
-    for name, values in errors.items():
-        difference = values - errors[best]
-        if difference.mean() <= difference.std(ddof=1) / np.sqrt(len(difference)):
-            return name
-    return best
+def clearly_lower(errors_N: Floats, others_N: Floats) -> bool:
+    """Whether the mean error is lower by more than one standard error of the paired difference."""
+    difference = others_N - errors_N
+    return bool(difference.mean() > difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
 @torch.no_grad()
@@ -214,6 +213,15 @@ def changed(model: BrainAgeModel, change: Change, centre_F: Floats) -> BrainAgeM
         centre_ND = torch.from_numpy(centre_F / factor).view_as(head.weight_ND).float()
         head.bias_N.sub_((weight_ND * centre_ND).sum(1))
     return adapted
+
+
+def _line(predicted_N: Floats, age_N: Floats) -> Change:
+    """The most probable line of age on prediction: Bayesian regression about no change."""
+    centre = float(predicted_N.mean())
+    design = np.stack([np.ones_like(predicted_N), predicted_N - centre], axis=1)
+    precision = design.T @ design + _ERROR_YEARS**2 * np.diag([_SHIFT_YEARS**-2, _STRETCH**-2])
+    shift, stretch = np.linalg.solve(precision, design.T @ (age_N - predicted_N))
+    return Change(float(1 + stretch), float(shift - stretch * centre))
 
 
 def _ridge(tokens_NF: Floats, target_N: Floats) -> Floats:

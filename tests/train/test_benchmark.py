@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,12 @@ from brainage.models.brain_age import TokenLayout
 from brainage.train import benchmark as module
 from brainage.train.benchmark import Run, execute, is_finished, plan, recipe_fingerprint
 from brainage.train.benchmark_data import BenchmarkData, prepare
-from brainage.train.benchmark_networks import count_flops, shuffled_regions
+from brainage.train.benchmark_networks import count_flops, layout_of, shuffled_regions
+from brainage.train.benchmark_tasks import Copies, TransformerTask
 from brainage.train.cohort import Cohort
+from brainage.train.cross_validate import new_model
+from brainage.train.devices import start_fabric
+from brainage.train.probe import linear_probe
 
 SETTINGS: dict[str, Any] = {
     "name": "tiny",
@@ -152,6 +157,27 @@ def test_a_killed_comparison_gives_the_same_table(
     for run in runs:
         execute(run, settings(), data, other)
     assert table(other) == whole
+
+
+def test_the_last_probe_learns_from_every_copy(data: BenchmarkData) -> None:
+    recipe = settings(last_probe=True)
+    rows = np.array([1, 3, 4, 6])
+    ages = data.table["age"].to_numpy()[rows].tolist()
+    train = recipe.train_of(recipe.contestants["vmoe"], 0)
+    brain_age, layout = layout_of(recipe, recipe.contestants["vmoe"], 0)
+    fabric = start_fabric(train)
+    model = new_model(brain_age, layout, data.scans(rows))
+    expected = copy.deepcopy(model)
+    task = TransformerTask(model, data.scans(rows), train, Copies(data.copies(0), rows, ages, train), True)
+    task.finish(model, fabric)
+    whole = torch.from_numpy(np.array(data.array("volumes"))[rows]).float()[:, None]
+    copies = [torch.from_numpy(np.array(one)[rows]).float()[:, None] for one in data.copies(0)]
+    linear_probe(expected, ages, [[volumes] for volumes in (whole, whole.flip(2), *copies)], fabric)
+    torch.testing.assert_close(model.head.weight_ND, expected.head.weight_ND, atol=1e-4, rtol=1e-3)
+    # It is another run than the one without.
+    run = Run("vmoe", 0, 0)
+    assert recipe_fingerprint(recipe, run) != recipe_fingerprint(settings(), run)
+    assert recipe_fingerprint(recipe, Run("sfcn", 0, 0)) == recipe_fingerprint(settings(), Run("sfcn", 0, 0))
 
 
 def test_results_of_other_settings_are_refused(data: BenchmarkData, tmp_path: Path) -> None:
