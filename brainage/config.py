@@ -271,6 +271,22 @@ class TrainRecipe(Recipe):
         return self
 
 
+class OtherScannersRecipe(Recipe):
+    """How far a model was off on raw scans of other scanners than its training's, measured once it was made.
+
+    Attributes:
+        scans, sites: how many.
+        mae, largest: mean and largest absolute error, years.
+        site_gap: mean of predicted less true age at the site that was furthest off, years.
+    """
+
+    scans: int = Field(ge=1)
+    sites: int = Field(ge=1)
+    mae: float = Field(ge=0)
+    largest: float = Field(ge=0)
+    site_gap: float
+
+
 class CardRecipe(Recipe):
     """What the model card says that a training cannot know.
 
@@ -279,12 +295,14 @@ class CardRecipe(Recipe):
         scanner: what they were scanned with, and where.
         citation: of the data.
         limits: sentences on what the data leave open.
+        other_scanners: what is said beside every age; None where it was not measured.
     """
 
     cohort: str = ""
     scanner: str = ""
     citation: str = ""
     limits: tuple[str, ...] = ()
+    other_scanners: OtherScannersRecipe | None = None
 
 
 class BrainAgeTrainRecipe(TrainRecipe):

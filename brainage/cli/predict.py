@@ -52,10 +52,11 @@ def predict(
     """Predict brain age from T1-weighted scans. Research use only; not a medical device.
 
     Every scan gets a row with its status: ok, warning or failed. Ages are in years, uncorrected, with a 90 %
-    interval that widens where the model errs more. With --participants there are gaps, predicted minus true
-    age, too: as they are, and less the age bias of the model's cross-validation (Cole; de Lange & Cole). Raw
-    scans are preprocessed as the training scans were and judged by this version's limits of quality; --recipe
-    overrules both. Exit code 3 if some scans failed, 1 if all did.
+    interval that widens where the model errs more; interval_scope says what another scanner does to both.
+    With --participants there are gaps, predicted minus true age, too: as they are, and less the age bias of
+    the model's cross-validation (Cole; de Lange & Cole). Raw scans are preprocessed as the training scans
+    were and judged by this version's limits of quality; --recipe overrules both. Exit code 3 if some scans
+    failed, 1 if all did.
     """
     import tempfile
     from contextlib import ExitStack
@@ -91,6 +92,8 @@ def predict(
     console = Console(highlight=False)
     for row in rows:
         console.print(age_line(row), soft_wrap=True, markup=False)
+    for scope in dict.fromkeys(row["interval_scope"] for row in rows if row["interval_scope"]):
+        console.print(scope, soft_wrap=True, markup=False)
     exit_for_failures(sum(row["status"] == "failed" for row in rows), len(rows))
 
 
@@ -121,12 +124,15 @@ def age_line(row: dict[str, str]) -> str:
     return f"{who}: {_age(row)}{gap}{message}"
 
 
-def _age(row: dict[str, str]) -> str:
+def _age(row: dict[str, str], digits: int = 2) -> str:
     """The predicted age with its interval, where there is one."""
-    if not row["interval_low"]:
-        return f"{row['predicted_age']} years"
-    level = f"{float(row['interval_level']):.0%}"
-    return f"{row['predicted_age']} years ({level} interval {row['interval_low']} to {row['interval_high']})"
+    age, low, high = (
+        f"{float(row[name]):.{digits}f}" if row[name] else ""
+        for name in ("predicted_age", "interval_low", "interval_high")
+    )
+    if not low:
+        return f"{age} years"
+    return f"{age} years ({float(row['interval_level']):.0%} interval {low} to {high})"
 
 
 def _draw_mosaic(outcome: Outcome, trained: TrainedModel) -> None:
@@ -162,8 +168,9 @@ def _draw_mosaic(outcome: Outcome, trained: TrainedModel) -> None:
         alignment=maps["alignment"],
         contribution=maps["contribution"],
         expert_names=trained.model.routed_names,
-        title=f"{prefix.name}: predicted brain age {_age(outcome.row)}",
+        title=f"{prefix.name}: predicted brain age {_age(outcome.row, 1)}",
         simulated=any(is_simulated(folder) for folder in raw.absolute().parents),
+        scope=outcome.row["interval_scope"],
         warning=outcome.row["message"],
         brain_mask=mask,
     )

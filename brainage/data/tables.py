@@ -22,6 +22,7 @@ PREDICTION_COLUMNS = (
     "interval_low",
     "interval_high",
     "interval_level",
+    "interval_scope",
 )
 
 

@@ -17,6 +17,7 @@ from brainage.data.true_ages import TrueAges
 from brainage.errors import InputError, plain_words
 from brainage.models.weights import TrainedModel
 from brainage.predict.gaps import gap_columns
+from brainage.predict.interval_scope import interval_scope
 from brainage.predict.maps import write_maps
 from brainage.predict.predictor import LEVEL, Prediction, predict_scan
 from brainage.predict.range_warnings import range_warnings
@@ -141,6 +142,7 @@ def predict_request(
         "status": "warning" if messages else "ok",
         "message": "; ".join(messages),
         **_interval(prediction),
+        "interval_scope": interval_scope(trained.recipe.card),
         **gap_columns(trained, prediction.age, age),
         "stripped": scan.stripped,
         **{name: _short(value) for name, value in scan.qc.items()},

@@ -140,7 +140,15 @@ def prediction_facts(trained: TrainedModel, prediction: Prediction, table: pd.Da
     references, gap = region_references(trained), gap_reference(trained)
     regional = regional_references(trained)
     residuals_C = trained.residuals_C.numpy()
-    names = ("name", "fingerprint", "preprocessing_fingerprint", "cohort", "num_subjects", "age_range")
+    names = (
+        "name",
+        "fingerprint",
+        "preprocessing_fingerprint",
+        "cohort",
+        "num_subjects",
+        "age_range",
+        "unusual_limit",
+    )
     shares = [column for column in table if str(column).startswith("share_")]
     regions = []
     for place, row in enumerate(table.to_dict("records")):

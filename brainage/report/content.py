@@ -16,6 +16,7 @@ from brainage.data.participants import parse_participants
 from brainage.data.tables import PREDICTION_COLUMNS
 from brainage.errors import InputError
 from brainage.evaluate.ages import read_predictions
+from brainage.predict.interval_scope import UNKNOWN
 from brainage.report.regions import RegionRow, group_rows, region_rows
 from brainage.report.scan_files import read_facts
 
@@ -32,6 +33,7 @@ class ScanEntry:
     Attributes:
         quality: further figures of the row.
         level: of the interval.
+        scope: the sentence on what the interval does not contain.
         path: the scan as ``predict`` was given it; never shown.
         prefix: path and beginning of the names of its maps; None without maps.
         facts: of ``*_regions.json``.
@@ -49,6 +51,7 @@ class ScanEntry:
     age: float | None
     quality: Mapping[str, str] = field(default_factory=dict)
     level: float | None = None
+    scope: str = UNKNOWN
     mosaic: Path | None = None
     regions: tuple[RegionRow, ...] = ()
     path: Path = Path()
@@ -64,6 +67,15 @@ class ScanEntry:
     @property
     def groups(self) -> list[RegionRow]:
         return group_rows(self.regions)
+
+    @property
+    def age_outside(self) -> bool:
+        """Whether the chronological age is known and not in the interval."""
+        return (
+            self.age is not None
+            and self.interval is not None
+            and not self.interval[0] <= self.age <= self.interval[1]
+        )
 
     @property
     def gap(self) -> float | None:
@@ -100,6 +112,11 @@ class Cohort:
             sorted(scans, key=lambda scan: (scan.age or 0.0, scan.session_id, scan.file_name))
             for scans in several
         ]
+
+    @property
+    def scopes(self) -> list[str]:
+        """What the intervals do not contain, one sentence a model."""
+        return list(dict.fromkeys(scan.scope for scan in self.scans if scan.predicted_age is not None))
 
     @property
     def has_ages(self) -> bool:
@@ -159,6 +176,7 @@ def collect_cohort(
                 age=age,
                 quality=_quality(text),
                 level=_number(text.get("interval_level")),
+                scope=text.get("interval_scope") or UNKNOWN,
                 mosaic=mosaic,
                 regions=tuple(region_rows(regions, facts, reference_age)) if regions else (),
                 path=Path(text.get("path", "")),

@@ -20,6 +20,7 @@ from brainage.evaluate.conformal import cross_conformal
 from brainage.evaluate.coverage import interval_coverage
 from brainage.evaluate.summary import age_band, predictor_figures
 from brainage.files import replacing
+from brainage.predict.interval_scope import interval_scope
 
 LEVEL = 0.9
 _NAMES = {"voxel_ridge": "voxel ridge, same folds", "mean_predictor": "mean predictor, same folds"}
@@ -57,6 +58,7 @@ def write_model_card(
         facts=facts,
         recipe=recipe,
         card=recipe.card,
+        scope=interval_scope(recipe.card),
         parameters=parameters,
         megabytes=megabytes,
         measured=None if predictions is None else _measured(predictions, model),

@@ -69,6 +69,7 @@ def save_mosaic(
     expert_names: Sequence[str],
     title: str,
     simulated: bool = False,
+    scope: str = "",
     warning: str = "",
     brain_mask: nib.Nifti1Image | None = None,
 ) -> None:
@@ -81,6 +82,7 @@ def save_mosaic(
         expert_names=expert_names,
         title=title,
         simulated=simulated,
+        scope=scope,
         warning=warning,
         brain_mask=brain_mask,
     )
@@ -113,6 +115,7 @@ def draw_mosaic(
     expert_names: Sequence[str],
     title: str,
     simulated: bool = False,
+    scope: str = "",
     warning: str = "",
     brain_mask: nib.Nifti1Image | None = None,
 ) -> Figure:
@@ -126,7 +129,8 @@ def draw_mosaic(
         expert_names: names for the legend.
         title: heading, such as the scan's name and its predicted age.
         simulated: says so in large letters.
-        warning: reason to doubt the age, shown under the heading.
+        scope: what the age's interval does not contain, shown under the heading.
+        warning: reason to doubt the age, shown below that.
         brain_mask: same grid; the maps, which reach to the rims of their patches, are shown inside it only.
 
     Raises:
@@ -154,7 +158,7 @@ def draw_mosaic(
     for data in maps.values():
         data[~inside] = np.nan
     slices = choose_slices(shown)
-    figure, grid = _canvas(box, zooms, slices, title, simulated, warning)
+    figure, grid = _canvas(box, zooms, slices, title, simulated, scope, warning)
     colours = {
         "T1": None,
         "contribution": _diverging(maps["contribution"]),
@@ -181,14 +185,23 @@ def draw_mosaic(
 
 
 def _canvas(
-    box: np.ndarray, zooms: np.ndarray, slices: list[Slice], title: str, simulated: bool, warning: str
+    box: np.ndarray,
+    zooms: np.ndarray,
+    slices: list[Slice],
+    title: str,
+    simulated: bool,
+    scope: str,
+    warning: str,
 ) -> tuple[Figure, GridSpec]:
     """The figure with its texts, and a grid of four rows with a column a slice and one for legends."""
     sizes = (box[:, 1] - box[:, 0]) * zooms
     row = 1.75  # inches
     widths = [row * (sizes[1] if cut.axis == 0 else sizes[0]) / max(sizes[1:]) for cut in slices]
     legend, width = 2.0, sum(widths) + 2.9
-    lines = textwrap.wrap(f"Warning: {warning}", int(11 * width)) if warning else []
+    letters = int(11 * width)
+    lines = [(line, _INK, "normal") for line in textwrap.wrap(scope, letters)]
+    if warning:
+        lines += [(line, _BADGE, "bold") for line in textwrap.wrap(f"Warning: {warning}", letters)]
     head = 0.95 + 0.25 * len(lines)
     height = 4 * row + head + 0.7
     figure = Figure(figsize=(width, height), facecolor=_PAPER)
@@ -206,9 +219,9 @@ def _canvas(
     left = 0.25 / width
     figure.text(left, 1 - 0.3 / height, title, color=_INK, fontsize=15, weight="bold", va="center")
     figure.text(left, 1 - 0.6 / height, _CONVENTION, color=_QUIET, fontsize=10, va="center")
-    for number, line in enumerate(lines):
+    for number, (line, colour, weight) in enumerate(lines):
         place = (left, 1 - (0.88 + 0.25 * number) / height)
-        figure.text(*place, line, color=_BADGE, fontsize=11, weight="bold", va="center")
+        figure.text(*place, line, color=colour, fontsize=11, weight=weight, va="center")
     figure.text(left, 0.3 / height, _EXPLANATION, color=_QUIET, fontsize=9, va="center", linespacing=1.5)
     if simulated:
         badge = {"boxstyle": "round,pad=0.35", "facecolor": _BADGE, "edgecolor": "none"}

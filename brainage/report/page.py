@@ -56,6 +56,11 @@ def percent(value: float) -> str:
     return "more than 99 %" if value > 99 else "less than 1 %" if value < 1 else f"{value:.0f} %"
 
 
+def short_percent(value: float) -> str:
+    """:func:`percent` for a table: ``> 99 %``."""
+    return percent(value).replace("more than", ">").replace("less than", "<")
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
@@ -71,4 +76,5 @@ def _environment() -> Environment:
     environment.filters["whole"] = lambda value: f"{value:.0f}".replace("-", "\N{MINUS SIGN}")
     environment.filters["signed"] = signed
     environment.filters["percent"] = percent
+    environment.filters["short_percent"] = short_percent
     return environment

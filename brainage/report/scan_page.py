@@ -17,6 +17,7 @@ from brainage.report.content import Cohort, ScanEntry
 from brainage.report.curve import CurvePoint, age_curve
 from brainage.report.mosaic import EXPERT_COLOURS
 from brainage.report.page import render_page
+from brainage.report.qc_content import COLUMNS
 from brainage.report.regional_age import regional_table
 from brainage.report.scan_files import ScanImages
 from brainage.report.viewer import ViewerData, niivue_base64, viewer_data
@@ -76,6 +77,7 @@ def write_scan_page(path: Path, scan: ScanEntry, cohort: Cohort, *, simulated: b
         reference_age=None if not known else scan.predicted_age if scan.age is None else scan.age,
         reference_subjects=_reference_subjects(facts),
         regional=regional,
+        quality=quality_figures(scan.quality, facts),
         problems=problems,
         viewer=viewer,
         viewer_config=_config(viewer, facts, scan) if viewer else None,
@@ -84,6 +86,22 @@ def write_scan_page(path: Path, scan: ScanEntry, cohort: Cohort, *, simulated: b
         model=facts.get("model"),
         versions=cohort.versions,
     )
+
+
+def quality_figures(quality: Mapping[str, str], facts: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """The figures that a reader can use with what they mean, and the others by the names of their columns."""
+    known = {name.replace("_", " "): meaning for name, (meaning, _) in COLUMNS.items()}
+    limit = (facts.get("model") or {}).get("unusual_limit")
+    named, others = [], []
+    for name, value in quality.items():
+        if name == "unusual":
+            beside = f" (95 % of the training scans are below {limit:.2f})" if limit is not None else ""
+            named.insert(0, ("Distance from the training scans", f"{float(value):.2f}{beside}"))
+        elif name in known:
+            named.append((known[name], value))
+        else:
+            others.append((name, value))
+    return {"named": named, "others": others}
 
 
 def split_reasons(message: str) -> list[str]:

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from brainage.anatomy.regions import divide_tokens
+from brainage.config import CardRecipe
 from brainage.models.brain_age import token_distances
 from brainage.models.model_file import model_fingerprint
 from brainage.models.regional_age import RegionalAges
@@ -66,6 +67,8 @@ def finetune(trained: TrainedModel, cohort: Cohort, method: str = "auto", seed: 
     }
     adapted = replace(
         trained,
+        # The card's scanner, and how far off others were, are those of the cohort before.
+        recipe=trained.recipe.model_copy(update={"card": CardRecipe(cohort=cohort.name)}),
         model=adaptation.model,
         residuals_C=torch.from_numpy(adaptation.predicted_N - ages),
         reference_ages_C=torch.from_numpy(ages),

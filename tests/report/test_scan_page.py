@@ -15,6 +15,7 @@ from matplotlib.image import imsave
 from typer.testing import CliRunner
 
 from brainage.cli.main import app
+from brainage.predict.interval_scope import UNKNOWN
 from brainage.predict.reference import fit_reference
 from brainage.report.html import write_pages
 from brainage.report.scan_files import ScanImages
@@ -28,10 +29,11 @@ _READER = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_READER)
 Page = _READER.Page
 
+SCOPE = "The interval holds for one scanner: others were off by 7.0 years."
 EVIL = "<script>alert(1)</script>"
 HEADER = (
     "participant_id,session_id,path,predicted_age,status,message,interval_low,interval_high,interval_level,"
-    "registration_ncc,model,model_fingerprint\n"
+    "interval_scope,registration_ncc,unusual,model,model_fingerprint\n"
 )
 
 
@@ -65,7 +67,7 @@ def write_maps(maps: Path, name: str, affine: np.ndarray, shape: tuple[int, int,
     facts = {
         "predicted_age": 48.0, "baseline": 46.0, "experts": ["frontal", "free 1"], "regional_experts": True,
         "model": {
-            "name": "tiny", "num_subjects": 200, "age_range": [20.0, 90.0],
+            "name": "tiny", "num_subjects": 200, "age_range": [20.0, 90.0], "unusual_limit": 1.25,
             "age_bias": {"slope": 0.9, "intercept": 5.0}, "cross_validated": {"subjects": 200, "mae": 6.1},
         },
         "gap_reference": reference(0.0),
@@ -91,11 +93,12 @@ def write_files(tmp_path: Path) -> Path:
         nib.save(nib.Nifti1Image(scan, affine), tmp_path / f"{name}_T1w.nii.gz")
         write_maps(tmp_path / "maps", name, affine, shape)
     (tmp_path / "ages.csv").write_text(
-        HEADER + f"sub-1,ses-1,{tmp_path}/sub-1_ses-1_T1w.nii.gz,48,ok,,38,58,0.9,0.91,tiny,ab\n"
+        HEADER + f"sub-1,ses-1,{tmp_path}/sub-1_ses-1_T1w.nii.gz,48,ok,,38,58,0.9,{SCOPE},0.91,1.2,tiny,ab\n"
         f"sub-1,ses-2,{tmp_path}/sub-1_ses-2_T1w.nii.gz,51.5,warning,"
-        '"unlike (distance 2; 95 % below 1); dark",41,61,0.9,0.9,tiny,ab\n'
-        f"sub-2,,{tmp_path}/sub-2_T1w.nii.gz,60,ok,,50,70,0.9,0.9,tiny,ab\n"
-        f"sub-{EVIL},,{tmp_path}/bad{EVIL[:8]}.nii.gz,,failed,no volume in {EVIL},,,,,,\n"
+        '"unlike (distance 2; 95 % below 1); dark",41,61,0.9,'
+        f"{SCOPE},0.9,1.21,tiny,ab\n"
+        f"sub-2,,{tmp_path}/sub-2_T1w.nii.gz,60,ok,,50,70,0.9,,0.9,1.2,tiny,ab\n"
+        f"sub-{EVIL},,{tmp_path}/bad{EVIL[:8]}.nii.gz,,failed,no volume in {EVIL},,,,,,,,\n"
     )
     (tmp_path / "participants.tsv").write_text(
         "participant_id\tsession_id\tage\nsub-1\tses-1\t45\nsub-1\tses-2\t47\nsub-2\tn/a\t40\n"
@@ -124,11 +127,12 @@ def test_every_scan_person_and_cohort_gets_a_page(files: Path) -> None:
 def test_the_order_of_what_is_said(files: Path) -> None:
     words = Page(pages(files, participants=files / "participants.tsv")["sub-1_ses-2"]).words
     order = [
-        "Research use only.", "51.5", "41.0 to 61.0", "Chronological age 47.0", "Gap +4.5", "Corrected gap",
-        "Among the healthy", "Warning: this number deserves less trust.", "unlike (distance 2; 95 % below 1)",
-        "dark",
+        "Research use only.", "51.5", "41.0 to 61.0", SCOPE, "Warning: this number deserves less trust.",
+        "unlike (distance 2; 95 % below 1)", "dark", "Chronological age 47.0", "Gap +4.5", "Corrected gap",
+        "Among the healthy", "on the training scanner",
         "not where disease is", "Contributions by region", "How old each region looks by itself", "61 ± 12",
-        "more than 99 %", "How to read this", "The model", "What this is",
+        "> 99 %", "How to read this", "Quality of the scan", "Distance from the training scans 1.21 (95 %",
+        "The model", "What this is",
         "Provenance", "Research use only.",
     ]  # fmt: skip
     at = 0
@@ -145,8 +149,29 @@ def test_gaps_and_percentiles_by_hand(files: Path) -> None:
     assert "(+0.5 years)" in words
     assert "larger than that of more than 99 % of healthy people" in words  # their gaps spread by 0.5 years
     assert "insula left +2.50" in words
-    assert "more than 99 % free 1 (80 %) 100 %" in words
+    assert "> 99 % free 1 (80 %) 100 %" in words
     assert "the constant of 46.0 years, 48.0 years" in words
+
+
+def test_no_age_stands_without_what_another_scanner_does_to_it(files: Path) -> None:
+    written = pages(files, participants=files / "participants.tsv")
+    for name, page in written.items():
+        words = Page(page).words
+        # A table of ages from an earlier version has no sentence of its own.
+        said = [SCOPE in words, UNKNOWN in words]
+        failed, second = name.startswith("sub--"), name == "sub-2"
+        assert said == ([False, False] if failed else [False, True] if second else [True, name == "index"])
+    assert "The chronological age lies outside the interval" not in Page(written["sub-1_ses-1"]).words
+    assert "The chronological age lies outside the interval" in Page(written["sub-2"]).words
+    assert "+20.0 outside" in Page(written["index"]).words
+
+
+def test_many_unusual_regions_point_to_the_scanner(files: Path) -> None:
+    words = Page(pages(files)["sub-2"]).words
+    # All three regions look 61 years old where healthy people of 60 look 50 +- 0.5.
+    assert (
+        "About 1 of 3 outside the range are to be expected in anyone; here it is 3. So many at once" in words
+    )
 
 
 def test_without_a_true_age_there_is_no_gap(files: Path) -> None:
