@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from brainage.models.weights import TrainedModel
 from brainage.predict.predictor import Prediction
+from brainage.predict.regional_pattern import regional_pattern
 from brainage.predict.regions import UNLABELLED
 from brainage.preprocess.outputs import PreprocessedScan
 
@@ -26,11 +27,26 @@ def range_warnings(trained: TrainedModel, prediction: Prediction, scan: Preproce
             f"{prediction.unusual_N[part]:.1f}; in 97.5 % of theirs none is above {limit:.1f}): a lesion, an "
             "artefact, a wrong mask or alignment"
         )
+    messages += _pattern_warnings(trained, prediction)
     if scan.fingerprint != trained.facts["preprocessing_fingerprint"]:
         messages.append("preprocessed by another version or with other settings than the training scans")
     if prediction.interval is None:
         messages.append("no interval, since the model was not calibrated on enough subjects")
     return messages
+
+
+def _pattern_warnings(trained: TrainedModel, prediction: Prediction) -> list[str]:
+    pattern, looks_R = regional_pattern(trained), prediction.regional_R
+    if pattern is None or looks_R is None:
+        return []
+    distance = pattern.distance(looks_R, prediction.age)
+    if distance <= pattern.limit:
+        return []
+    return [
+        f"its regions look old and young in another pattern than in the training scans (distance "
+        f"{distance:.2f}; 97.5 % of theirs are below {pattern.limit:.2f}), as those of another scanner or "
+        "sequence do, so the error may be much larger than the interval says"
+    ]
 
 
 def _place(trained: TrainedModel, token: int) -> str:
