@@ -92,7 +92,8 @@ def quality_figures(quality: Mapping[str, str], facts: Mapping[str, Any]) -> dic
     """The figures that a reader can use with what they mean, and the others by the names of their columns."""
     known = {name.replace("_", " "): meaning for name, (meaning, _) in COLUMNS.items()}
     limit = (facts.get("model") or {}).get("unusual_limit")
-    named, others = [], []
+    named: list[tuple[str, str]] = []
+    others: list[tuple[str, str]] = []
     for name, value in quality.items():
         if name == "unusual":
             beside = f" (95 % of the training scans are below {limit:.2f})" if limit is not None else ""
