@@ -26,6 +26,8 @@ class TransformerRecipe(Recipe):
         balancing: weight of the balancing loss in training, averaged over the mixture blocks; 0 for none.
         context: what a token is compared with, see ``VisionTransformer``.
         dropout, drop_path: regularisation.
+        layer_scale: where the gains of the residual branches start; null for none. From 0.1 a transformer begins
+            near the identity and learns sooner what its stem already tells.
         norm_eps: added to the variance in layer norms; published checkpoints were trained with 1e-6 or 1e-12.
     """
 
@@ -48,6 +50,7 @@ class TransformerRecipe(Recipe):
     context: Literal["attention_mean", "attention_output"] = "attention_mean"
     dropout: float = Field(default=0.0, ge=0, lt=1)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
+    layer_scale: float | None = Field(default=None, gt=0)
     norm_eps: float = Field(default=1e-5, gt=0)
 
     @model_validator(mode="after")
@@ -68,6 +71,8 @@ class ImageModelRecipe(TransformerRecipe):
         image_size, patch: edges of the square input and of a token, pixels.
         stem: how pixels become tokens: ``patch`` is one linear map of each patch, ``conv`` a few overlapping
             convolutions (arXiv 2106.14881), which learn faster from few images; ``patch`` is a power of 2.
+        pooled_norm: standardise what the head reads by the statistics of the batch. Mean-pooled vectors of an
+            untrained transformer are nearly alike for all images, and a linear head learns slowly from such.
         pooling: the head reads the mean of all tokens, or a learned class token put before them.
         mean, std: of the channels red, green and blue, in [0, 1]; images are normalised by them.
     """
@@ -76,6 +81,7 @@ class ImageModelRecipe(TransformerRecipe):
     patch: int = Field(default=8, ge=1)
     stem: Literal["patch", "conv"] = "patch"
     pooling: Literal["mean", "cls"] = "mean"
+    pooled_norm: bool = False
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 

@@ -43,6 +43,7 @@ def transformer_of(recipe: TransformerRecipe, num_tokens: int) -> VisionTransfor
         recipe.drop_path,
         recipe.dropout,
         recipe.norm_eps,
+        recipe.layer_scale,
     )
 
 
@@ -61,7 +62,10 @@ class PatchStem(nn.Linear):
 class ConvStem(nn.Sequential):
     """Tokens (B, N, D) through overlapping convolutions of stride 2 (arXiv 2106.14881).
 
-    Normalised by group instead of batch, so that an image's tokens do not depend on the others.
+    Channels are normalised over the batch, as there, and so are the tokens. Over each image apart they keep a
+    constant part that is the same in all images; it is a third of the tokens, and 85 % of their mean behind an
+    untrained transformer, which then learns very slowly (docs/images.md). Several devices each use the statistics
+    of their own share of a batch; for prediction those of the first device's running mean count.
     """
 
     def __init__(self, patch: int, dim: int) -> None:
@@ -69,8 +73,8 @@ class ConvStem(nn.Sequential):
         widths = [3, *(max(8, dim >> (stages - 1 - stage)) for stage in range(stages))]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
-            layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.GroupNorm(1, after), nn.GELU()]
-        super().__init__(*layers, nn.Conv2d(widths[-1], dim, 1))
+            layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.GELU()]
+        super().__init__(*layers, nn.Conv2d(widths[-1], dim, 1, bias=False), nn.BatchNorm2d(dim))
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Tokens of normalised images, row by row."""
@@ -104,6 +108,7 @@ class ImageEncoder(nn.Module):
         if recipe.pooling == "cls":
             self.class_token_D = nn.Parameter(nn.init.trunc_normal_(torch.empty(recipe.dim), std=0.02))
         self.transformer = transformer_of(recipe, patches + (recipe.pooling == "cls"))
+        self.pooled_norm = nn.BatchNorm1d(recipe.dim, affine=False) if recipe.pooled_norm else nn.Identity()
 
     def forward(self, images_BCHW: Tensor) -> Encoding:
         """Encode images.
@@ -125,7 +130,7 @@ class ImageEncoder(nn.Module):
             tokens_BND = torch.cat((first, tokens_BND), dim=1)
         hidden_BND, routing = self.transformer(tokens_BND, return_routing=True)
         pooled_BD = hidden_BND.mean(dim=1) if self.class_token_D is None else hidden_BND[:, 0]
-        return Encoding(pooled_BD, routing)
+        return Encoding(self.pooled_norm(pooled_BD), routing)
 
 
 def patches_of(images_BCHW: Tensor, patch: int) -> Tensor:
