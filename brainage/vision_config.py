@@ -26,8 +26,8 @@ class TransformerRecipe(Recipe):
         balancing: weight of the balancing loss in training, averaged over the mixture blocks; 0 for none.
         context: what a token is compared with, see ``VisionTransformer``.
         dropout, drop_path: regularisation.
-        layer_scale: where the gains of the residual branches start; null for none. From 0.1 a transformer begins
-            near the identity and learns sooner what its stem already tells.
+        layer_scale: where the gains of the residual branches start; null for none. From a small start the
+            blocks do not drown what the stem tells already.
         norm_eps: added to the variance in layer norms; published checkpoints were trained with 1e-6 or 1e-12.
     """
 

@@ -62,10 +62,10 @@ class PatchStem(nn.Linear):
 class ConvStem(nn.Sequential):
     """Tokens (B, N, D) through overlapping convolutions of stride 2 (arXiv 2106.14881).
 
-    Channels are normalised over the batch, as there, and so are the tokens. Over each image apart they keep a
-    constant part that is the same in all images; it is a third of the tokens, and 85 % of their mean behind an
-    untrained transformer, which then learns very slowly (docs/images.md). Several devices each use the statistics
-    of their own share of a batch; for prediction those of the first device's running mean count.
+    Channels and tokens are normalised over the batch, as there. Normalised over each image apart they keep a
+    part that is the same in all images: a third of the tokens, and 85 % of their mean behind an untrained
+    transformer, which then learns very slowly (docs/images.md). In training each device takes the statistics
+    of its own share of a batch; for prediction the first device's running ones are kept.
     """
 
     def __init__(self, patch: int, dim: int) -> None:

@@ -16,6 +16,7 @@ from brainage.models.classifier_weights import (
 from brainage.models.image_classifier import ImageClassifier
 from brainage.models.image_encoder import patches_of
 from brainage.models.model_file import model_fingerprint
+from brainage.nn import no_weight_decay_parameters
 from brainage.vision_config import ImageModelRecipe, VisionRecipe
 
 SMALL = {"image_size": 8, "patch": 4, "dim": 16, "depth": 2, "num_heads": 2, "hidden_dim": 16}
@@ -110,3 +111,27 @@ def test_other_files_are_refused(tmp_path):
     whole.write_bytes(whole.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="damaged"):
         load_classifier(whole)
+
+
+def test_conv_stem_tells_images_apart_at_once():
+    """No part of tokens or pooled vectors is the same for all images of a batch, nearly alike as they are."""
+    torch.manual_seed(0)
+    recipe = ImageModelRecipe(**{**SMALL, "stem": "conv", "layer_scale": 0.1, "pooled_norm": True})
+    encoder = ImageClassifier(recipe, 5).encoder
+    images = 120 + 10 * torch.rand(16, 3, 1, 1) + torch.rand(16, 3, 8, 8)
+    tokens = encoder.embed((images / 255 - encoder.mean_C11) / encoder.std_C11)
+    pooled = encoder(images).pooled_BD
+    for vectors in (tokens.flatten(0, 1), pooled):
+        torch.testing.assert_close(vectors.mean(dim=0), torch.zeros(16), atol=1e-5, rtol=0)
+        assert 0.5 < vectors.var(dim=0).mean() < 1.1
+
+
+def test_conv_stem_predicts_each_image_by_itself():
+    model = classifier(stem="conv", pooled_norm=True)
+    images = torch.rand(4, 3, 8, 8) * 255
+    model.train()(images)
+    alone = torch.cat([model.eval()(image[None]).logits_BC for image in images])
+    torch.testing.assert_close(model(images).logits_BC, alone)
+    exempt = no_weight_decay_parameters(model)
+    assert {"encoder.embed.1.weight", "encoder.embed.1.bias"} <= exempt
+    assert "encoder.embed.0.weight" not in exempt
