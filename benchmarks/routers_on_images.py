@@ -77,7 +77,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "compared": ("ermoe", "dense", "vmoe", "vmoe balanced", "emoe", "soft", "cosine"),
     },
 }
-"""``small`` is for all contestants; ``conv`` is the model of ``pipelines/tiny_images_*.yaml``, trained briefly."""
+"""``conv`` is the model of ``pipelines/tiny_images_*.yaml``, for few epochs."""
 EXPERTS = {"num_experts": 8, "top_k": 2}
 TRAIN = {
     "folds": 0,
