@@ -169,7 +169,7 @@ def through_faults(options: argparse.Namespace) -> dict[str, object]:
 
 
 def throughput(options: argparse.Namespace) -> dict[str, object]:
-    """Scans a minute with one single-threaded worker and with several, in one run each, without start-up."""
+    """Scans a minute with one single-threaded worker and with several, in turn, without start-up; medians."""
     from brainage.config import PreprocessRecipe
     from brainage.data.cohort import find_scans
     from brainage.preprocess.batch import preprocess_row
@@ -180,8 +180,8 @@ def throughput(options: argparse.Namespace) -> dict[str, object]:
     write_small_scans(root, options.throughput)
     scans, _ = find_scans(root)
     result: dict[str, object] = {"scans": len(scans), "load_average": os.getloadavg()[0], "nice": os.nice(0)}
-    rates = {}
-    for jobs in (1, options.jobs):
+    rates: dict[int, list[float]] = {1: [], options.jobs: []}
+    for jobs in (1, options.jobs) * options.rounds:
         begin = time.monotonic()
         with connected(Workers(jobs=jobs), jobs) as client:
             client.wait_for_workers(jobs)
@@ -192,9 +192,10 @@ def throughput(options: argparse.Namespace) -> dict[str, object]:
             begin = time.monotonic()
             arguments = (root.parent / f"timed{jobs}", PreprocessRecipe(), True)
             list(run_isolated(client, scans, preprocess_row, arguments))
-            rates[jobs] = 60 * len(scans) / (time.monotonic() - begin)
-            result[f"scans_a_minute_{jobs}"] = round(rates[jobs], 2)
-    result["efficiency"] = round(rates[options.jobs] / rates[1] / options.jobs, 3)
+            rates[jobs].append(60 * len(scans) / (time.monotonic() - begin))
+            result[f"scans_a_minute_{jobs}"] = [round(rate, 2) for rate in rates[jobs]]
+    several, one = (float(np.median(rates[jobs])) for jobs in (options.jobs, 1))
+    result["efficiency"] = round(several / one / options.jobs, 3)
     return result
 
 
@@ -228,6 +229,7 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=40)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--throughput", type=int, default=0, metavar="SCANS")
+    parser.add_argument("--rounds", type=int, default=2, help="of the throughput")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
