@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -51,7 +52,9 @@ def main() -> None:
     parser.add_argument("--runs", nargs="*", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--only", nargs="*", default=None, help="cases; all by default")
     parser.add_argument("--scans", nargs="*", default=[*HEADS, *STRIPPED, SIMULATED])
+    parser.add_argument("--seconds", type=float, default=np.inf, help="start no row after that many")
     options = parser.parse_args()
+    stop = time.monotonic() + options.seconds
     before = json.loads(options.json.read_text()) if options.json.is_file() else {}
     rows = before.get("cases", [])
     runs = before.get("good", {})
@@ -62,7 +65,8 @@ def main() -> None:
     wanted += [(case, "-", *ALONE[case]) for case in ALONE]
     console = Console(width=170)
     for case, base, make, expected in wanted:
-        if (case, base) in known or (options.only is not None and case not in options.only):
+        left_out = options.only is not None and case not in options.only
+        if (case, base) in known or left_out or time.monotonic() > stop:
             continue
         row = run(case, base, make, options.data, options.pre) | {"expected": expected}
         console.print(case, base, row["status"], row["message"], soft_wrap=True, highlight=False)
