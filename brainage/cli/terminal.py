@@ -185,6 +185,9 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     ]
     parameters = [*own, *_SHARED]
     vars(wrapper)["__signature__"] = signature.replace(parameters=parameters)
+    # Help keeps the line breaks of the source, which fall anywhere on a terminal of another width.
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    wrapper.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
 
