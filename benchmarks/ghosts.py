@@ -43,14 +43,19 @@ Job = tuple[str, str, int, Case | int]  # what, along, seed, and how: a case, or
 def jobs() -> Iterator[Job]:
     """Cheap and telling ones first."""
     yield "as it is", "", 0, same
-    for degrees in (4, 2, 1):
-        for along, name in enumerate(AXES):
-            for seed in SEEDS[along]:
-                yield f"motion, {degrees} degrees and mm", name, seed, moved(degrees, degrees, along=along)
+    yield from motions(4)
     for along, name in enumerate(AXES):
         yield "ghost of a tenth", name, 0, ghosted(0.2, along)
     for number in RESAMPLINGS:
         yield "resampled", "", number, number
+    yield from motions(2)
+    yield from motions(1)
+
+
+def motions(degrees: float) -> Iterator[Job]:
+    for along, name in enumerate(AXES):
+        for seed in SEEDS[along]:
+            yield f"motion, {degrees} degrees and mm", name, seed, moved(degrees, degrees, along=along)
 
 
 def main() -> None:
