@@ -212,7 +212,9 @@ def run_preprocessing(
         results.close()
     failed = sum(row["status"] == "failed" for row in rows)
     doubtful = sum(row["status"] == "warning" for row in rows)
-    said = f"{len(rows) - failed} of {total} scans preprocessed, {doubtful} with warnings"
+    before = sum(done_before(row) for row in rows)
+    done = f"{len(rows) - failed} of {total} scans preprocessed" + (f" ({before} before)" if before else "")
+    said = f"{done}, {doubtful} with warnings"
     console.print(f"{said}: {out_dir / STATUS}", soft_wrap=True, markup=False)
     return rows
 
@@ -250,5 +252,10 @@ def row_line(row: Row) -> str:
     """One scan's row as a line for people."""
     who = " ".join(part for part in (row["participant_id"], row["session_id"]) if part)
     message = f": {row['message']}" if row["message"] else ""
-    seconds = f" ({row['seconds']} s)" if row["seconds"] else ""
+    seconds = f" ({row['seconds']} s)" if row["seconds"] else " (done before)" if done_before(row) else ""
     return f"{who or Path(row['path']).name}: {row['status']}{message}{seconds}"
+
+
+def done_before(row: Row) -> bool:
+    """Whether an earlier run finished this scan, so that nothing was left to do."""
+    return row["status"] in ("ok", "warning") and not row["seconds"]

@@ -34,13 +34,16 @@ COLUMNS = ("participant_id", "session_id", "path", "status", "message", "seconds
 def preprocess_row(
     scan: Scan, out_dir: str | PathLike[str], recipe: PreprocessRecipe, force: bool = False
 ) -> Row:
-    """Preprocess one scan; its row says what became of it. Raises nothing for what is wrong with it."""
+    """Preprocess one scan; its row says what became of it. Raises nothing for what is wrong with it.
+
+    A scan that an earlier run finished has no ``seconds``.
+    """
     start = time.monotonic()
-    row = _row(scan)
+    row, resumed = _row(scan), False
     qc: dict[str, float] = {}
     try:
         done = preprocess_scan(scan, out_dir, recipe, force)
-        qc = dict(done.qc)
+        qc, resumed = dict(done.qc), done.resumed
         row |= {"status": "warning" if done.warnings else "ok", "message": "; ".join(done.warnings)}
     except InputError as error:
         row |= {"status": "failed", "message": str(error)}
@@ -52,7 +55,7 @@ def preprocess_row(
         row |= failed_row(scan, error)
         if isinstance(error, OSError) and error.errno in _DISK:
             row[STOP] = _DISK[error.errno]
-    row["seconds"] = f"{time.monotonic() - start:.1f}"
+    row["seconds"] = "" if resumed else f"{time.monotonic() - start:.1f}"
     return row | {name: f"{value:.4g}" for name, value in qc.items()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -115,7 +116,7 @@ def preprocess_scan(
     source, mark = source_digest(scan, recipe), fingerprint(recipe)
     volume_path, _ = output_paths(scan, out_dir)
     if not force and is_done(scan, out_dir, mark, source):
-        return _judged_anew(scan, volume_path, recipe)
+        return replace(_judged_anew(scan, volume_path, recipe), resumed=True)
     if not has_room_for_name(volume_path):
         raise InputError(
             scan.path,

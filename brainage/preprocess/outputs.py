@@ -48,6 +48,7 @@ class PreprocessedScan:
         qc: figures by name.
         warnings: clauses; empty if nothing is doubtful.
         fingerprint: of the preprocessing, see ``chain.fingerprint``.
+        resumed: an earlier run left it, and it was not done again.
     """
 
     participant_id: str
@@ -61,6 +62,7 @@ class PreprocessedScan:
     qc: Mapping[str, float]
     warnings: tuple[str, ...]
     fingerprint: str
+    resumed: bool = False
 
     def volume(self) -> np.ndarray:
         """(80, 96, 80) float32.

@@ -75,6 +75,8 @@ def test_one_bad_scan_among_good_ones(cohort, tmp_path):
     again = status(out)
     assert again["status"]["sub-01/anat/sub-01_T1w.nii.gz"] == rows["status"]["sub-01/anat/sub-01_T1w.nii.gz"]
     assert again["status"]["sub-02"] == "missing"
+    assert "(done before)" in result.stdout
+    assert "1 of 1 scans preprocessed (1 before)" in result.stdout
 
 
 @pytest.fixture
