@@ -117,7 +117,8 @@ def test_what_is_done_is_skipped_until_something_changes(quick, save, noise, tmp
     again = preprocess_scan(scan, out, RECIPE)
     assert quick.runs == 1
     assert again.volume_path == first.volume_path
-    assert again.resumed and not first.resumed
+    assert again.resumed
+    assert not first.resumed
     preprocess_scan(scan, out, RECIPE, force=True)
     assert quick.runs == 2
     preprocess_scan(scan, out, PreprocessRecipe(n4_shrink_mm=5))
