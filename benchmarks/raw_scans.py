@@ -4,7 +4,8 @@
 
 ``--data`` holds BIDS folders of raw scans (``whole_head``, ``stripped_native``) with ``participants.tsv``,
 and label maps in ``whole_head_labels`` (label > 0 is brain). Seconds are of a warm process: imports, the
-template and the model are loaded by one scan before the first that counts.
+template and the model are loaded by one scan before the first that counts. "Adapted" is the age after
+``brainage finetune --method line`` on the other scans of the site (column ``site``, else the folder).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -27,6 +29,7 @@ from brainage.files import write_json
 from brainage.models.weights import load_trained
 from brainage.predict.batch import Request, predict_request
 from brainage.resources import resource
+from brainage.train.finetune import Features, cross_validated
 
 FOLDERS = ("whole_head", "stripped_native")
 
@@ -43,9 +46,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for folder in FOLDERS:
-            ages = read_participants(options.data / folder / "participants.tsv").set_index("participant_id")[
-                "age"
-            ]
+            people = read_participants(options.data / folder / "participants.tsv").set_index("participant_id")
             scans, _ = find_scans(options.data / folder)
             if not rows:
                 predict_request(Request(scans[0].path, scans[0]), trained, Path(scratch, "warm"), None)
@@ -60,8 +61,9 @@ def main() -> None:
                 rows.append(
                     {
                         "folder": folder,
+                        "site": people.at[scan.participant_id, "site"] or folder,
                         "participant_id": scan.participant_id,
-                        "age": float(ages[scan.participant_id]),
+                        "age": float(people.at[scan.participant_id, "age"]),
                         "predicted_age": float(outcome.row["predicted_age"] or "nan"),
                         "status": outcome.row["status"],
                         "message": outcome.row["message"],
@@ -71,8 +73,9 @@ def main() -> None:
                         "seconds": seconds,
                     }
                 )
+    add_adapted(rows)
     table = Table(title="Raw scans")
-    for heading in ("scan", "age", "predicted", "status", "Dice", "ncc", "unusual", "seconds"):
+    for heading in ("scan", "age", "predicted", "adapted", "status", "Dice", "ncc", "unusual", "seconds"):
         table.add_column(heading)
     for row in rows:
         dice = "" if row["dice"] is None else f"{row['dice']:.3f}"
@@ -80,6 +83,7 @@ def main() -> None:
             f"{row['folder']} {row['participant_id']}",
             f"{row['age']:g}",
             f"{row['predicted_age']:.1f}",
+            f"{row['adapted_age']:.1f}",
             row["status"],
             dice,
             row["registration_ncc"],
@@ -91,6 +95,7 @@ def main() -> None:
     summary = {
         "mae": float(np.nanmean(np.abs(gaps))),
         "mean_gap": float(np.nanmean(gaps)),
+        "mae_adapted": float(np.nanmean([abs(row["adapted_age"] - row["age"]) for row in rows])),
         "mean_dice": float(np.mean(dices)) if dices else None,
         "min_dice": float(np.min(dices)) if dices else None,
         "median_seconds": float(np.median([row["seconds"] for row in rows])),
@@ -102,6 +107,20 @@ def main() -> None:
     console.print(summary)
     if options.json:
         write_json(options.json, {"summary": summary, "scans": rows})
+
+
+def add_adapted(rows: list[dict[str, Any]]) -> None:
+    """The age that each scan gets after adaptation to the others of its site; nan where they are too few."""
+    for site in dict.fromkeys(row["site"] for row in rows):
+        own = [row for row in rows if row["site"] == site]
+        predicted, age = (np.array([row[key] for row in own]) for key in ("predicted_age", "age"))
+        adapted = np.full(len(own), np.nan)
+        if len(own) > 2 and np.isfinite(predicted).all():
+            names = tuple(row["participant_id"] for row in own)
+            nothing = np.zeros((len(own), 1))
+            adapted = cross_validated("line", Features(nothing, predicted, age, names, nothing[0]))
+        for row, years in zip(own, adapted, strict=True):
+            row["adapted_age"] = float(years)
 
 
 def dice_coefficient(labels: Path, mask: Path) -> float:
