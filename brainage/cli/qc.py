@@ -19,7 +19,7 @@ def qc(
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page to write.")],
     raw: Annotated[
         Path | None,
-        typer.Option("--raw", help="The BIDS folder that was preprocessed: pictures then show the scan."),
+        typer.Option("--raw", help="The folder that was preprocessed: pictures then show the scan."),
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="Judge anew by the qc limits of this YAML file.")
@@ -101,7 +101,7 @@ def _entry(
     status, message = row["status"], row["message"]
     if recipe is not None and done is not None:
         status, message = _judged(done.warnings, figures, recipe)
-    scan = None if raw is None else _scan(raw / row["path"])
+    scan = None if raw is None else _scan(_place(raw, row["path"]))
     mask = None
     if done is not None and scan is not None:
         mask = _canonical_mask(done.native_mask(), done.native_affine)
@@ -125,6 +125,12 @@ def _judged(warnings: tuple[str, ...], figures: dict[str, float], recipe: Any) -
         return "failed", "; ".join(failures)
     doubts = [*not_of_figures(warnings), *doubts]
     return ("warning" if doubts else "ok"), "; ".join(doubts)
+
+
+def _place(raw: Path, path: str) -> Path:
+    """Where a scan lies; a DICOM folder may be what was preprocessed itself."""
+    place = raw / path
+    return raw if raw.absolute().name == path and not place.exists() else place
 
 
 def _scan(path: Path) -> tuple[np.ndarray, np.ndarray] | None:

@@ -129,5 +129,6 @@ def _row(scan: Scan) -> Row:
 
 
 def relative(path: Path, root: Path) -> str:
-    """A path from ``root`` on, or its name where it lies elsewhere."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    """A path from ``root`` on; its name if it lies elsewhere, or is ``root``, as a DICOM folder may be."""
+    below = path != root and path.is_relative_to(root)
+    return path.relative_to(root).as_posix() if below else path.absolute().name

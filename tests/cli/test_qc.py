@@ -64,6 +64,17 @@ def test_a_page_and_pictures_with_the_raw_scans(run):
     assert all((run / "out" / "page_pictures" / name).stat().st_size < 200_000 for name in pictures)
 
 
+def test_the_scan_that_was_preprocessed_by_itself_is_found(run):
+    table = run / "pre" / "status.tsv"
+    table.write_text(table.read_text("utf-8").replace("sub-01/anat/", ""), encoding="utf-8")
+    file = run / "bids" / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    invoke(run / "pre", "-o", run / "one.html", "--raw", file)
+    invoke(run / "pre", "-o", run / "none.html")
+    one, none = (run / f"{name}_pictures" / "sub-01_qc.png" for name in ("one", "none"))
+    # The picture with the scan has a row of slices more.
+    assert one.stat().st_size > 1.5 * none.stat().st_size
+
+
 def test_without_raw_scans_or_pictures(run):
     invoke(run / "pre", "-o", run / "page.html", "--no-pictures")
     page = (run / "page.html").read_text("utf-8")

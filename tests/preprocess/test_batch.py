@@ -6,7 +6,7 @@ import pytest
 from brainage.config import PreprocessRecipe
 from brainage.data.cohort import Problem, scan_of
 from brainage.preprocess import batch
-from brainage.preprocess.batch import preprocess_row, problem_row, write_status
+from brainage.preprocess.batch import preprocess_row, problem_row, relative, write_status
 from brainage.preprocess.chain import QualityError
 
 RECIPE = PreprocessRecipe()
@@ -61,6 +61,13 @@ def test_the_status_table(tmp_path):
     assert list(rows["scale"]) == ["n/a", "1.2"]
     assert rows["message"][0] == "a sentence in two lines"
     assert str(tmp_path) not in table.read_text("utf-8")
+
+
+def test_paths_in_tables_start_at_the_input_and_are_never_empty(tmp_path):
+    assert relative(tmp_path / "sub-1" / "a.nii", tmp_path) == "sub-1/a.nii"
+    assert relative(Path("elsewhere", "a.nii"), tmp_path) == "a.nii"
+    # A DICOM folder may be the input itself.
+    assert relative(tmp_path / "dicom", tmp_path / "dicom") == "dicom"
 
 
 def test_rows_about_other_scans_are_kept_on_request(tmp_path):
