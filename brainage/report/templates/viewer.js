@@ -31,7 +31,7 @@ window.addEventListener("load", async () => {
 
     const viewer = new niivue.Niivue({
       backColor: [0.043, 0.055, 0.075, 1], isRadiologicalConvention: true, dragAndDropEnabled: false,
-      crosshairColor: [1, 0.82, 0.4, 0.9], crosshairWidth: 0.5, sagittalNoseLeft: true, fontMinPx: 16, isNearestInterpolation: false, loadingText: "",
+      crosshairColor: [1, 0.82, 0.4, 0.9], crosshairWidth: 0.5, isCornerOrientationText: true, sagittalNoseLeft: true, fontMinPx: 16, isNearestInterpolation: false, loadingText: "",
       multiplanarShowRender: niivue.SHOW_RENDER.NEVER, logLevel: "error",
     });
     await viewer.attachToCanvas(canvas);
