@@ -43,7 +43,7 @@ def faithfulness(
     """Measure a model's maps: deletion curves, regions known to have aged, sanity checks, stability.
 
     Simulated people take about 5 s a volume the first time, some 160 volumes with the defaults; they are kept
-    and serve any model. Needs captum: pip install 'brainage[faithfulness]'.
+    and serve any model. Needs captum: pip install 'brainage\\[faithfulness]'.
     """
     from rich.console import Console
 

@@ -49,7 +49,7 @@ def report(
     From AGES.csv into an .html file: the page of the cohort. Into a folder: a page for every scan with a
     viewer, one for every person with several sessions, and index.html. Scans are predicted first, and
     OUT/ages.csv and OUT/maps kept. A scan that failed gets a page that says so. Exit code 3 if some failed.
-    DICOM files need pydicom and Chromium: pip install 'brainage[dicom]'.
+    DICOM files need pydicom and Chromium: pip install 'brainage\\[dicom]'.
     """
     from brainage.evaluate.ages import is_simulated
     from brainage.report.dicom import require_programs

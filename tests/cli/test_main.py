@@ -32,6 +32,8 @@ def test_help_of_every_command(name):
     result = invoke(name, "--help")
     assert result.exit_code == 0, result.output
     assert "--debug" in result.stdout
+    # Square brackets are markup to the help unless they are escaped.
+    assert ("pip install" in result.stdout) == ("'brainage[" in result.stdout)
 
 
 def test_starting_up_imports_no_heavy_library():
