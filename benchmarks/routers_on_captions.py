@@ -44,13 +44,15 @@ from brainage.retrieval_config import RetrievalRecipe
 from brainage.train.fit import fit
 from brainage.train.retrieval import RetrievalTask, embed_captions, embed_images
 
-COMPARED = ("ermoe, aligned energy", "dense", "vmoe balanced", "emoe", "soft", "vmoe", "ermoe")
+COMPARED = ("ermoe", "dense", "vmoe balanced", "emoe", "soft", "vmoe", "ermoe, aligned energy")
 WIDTH: dict[str, Any] = {"dim": 96, "num_heads": 4, "hidden_dim": 192}
 IMAGE: dict[str, Any] = {
     **WIDTH,
-    "image_size": 48,
-    "patch": 8,
+    "image_size": 64,
+    "patch": 16,
     "stem": "conv",
+    "pooled_norm": True,
+    "layer_scale": 0.1,
     "depth": 3,
     "moe_blocks": [1, 2],
     "num_experts": 8,
