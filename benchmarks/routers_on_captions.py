@@ -48,8 +48,8 @@ COMPARED = ("ermoe", "dense", "vmoe balanced", "emoe", "soft", "vmoe", "ermoe, a
 WIDTH: dict[str, Any] = {"dim": 96, "num_heads": 4, "hidden_dim": 192}
 IMAGE: dict[str, Any] = {
     **WIDTH,
-    "image_size": 64,
-    "patch": 16,
+    "image_size": 48,
+    "patch": 8,
     "stem": "conv",
     "pooled_norm": True,
     "layer_scale": 0.1,
