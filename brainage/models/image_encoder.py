@@ -63,7 +63,7 @@ class ConvStem(nn.Sequential):
     """Tokens (B, N, D) through overlapping convolutions of stride 2 (arXiv 2106.14881).
 
     Channels and tokens are normalised over the batch, as there. Normalised over each image apart they keep a
-    part that is the same in all images: a third of the tokens, and 85 % of their mean behind an untrained
+    part that is the same in all images: a third of the tokens, and 88 % of their mean behind an untrained
     transformer, which then learns very slowly (docs/images.md). In training each device takes the statistics
     of its own share of a batch; for prediction the first device's running ones are kept.
     """
