@@ -182,7 +182,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     )
     axes.set_xticks(COUNTS)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="center right")
     axes.spines[["top", "right"]].set_visible(False)
     with replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=130)
