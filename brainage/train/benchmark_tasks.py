@@ -19,7 +19,7 @@ from brainage.models.sfcn import Sfcn, soft_label_loss, soft_labels
 from brainage.nn import RoutingRecord
 from brainage.train.batches import epoch_batches, steps_per_epoch
 from brainage.train.brain_age import Batch, BrainAgeTask
-from brainage.train.probe import as_they_are_and_mirrored
+from brainage.train.probe import as_they_are_and_mirrored, in_order, volume_batches
 from brainage.train.task import StepResult, Task
 
 
@@ -48,12 +48,9 @@ class Copies:
 
     def in_order(self) -> Iterator[Iterator[Tensor]]:
         """Of each copy the volumes (B, 1, X, Y, Z), batch by batch in the order of the scans."""
-        size = self.recipe.batch_size
+        batches = in_order(self.rows, self.recipe.batch_size)
         for copy_SXYZ in self.copies:
-            yield (
-                torch.from_numpy(copy_SXYZ[self.rows[start : start + size]]).float()[:, None]
-                for start in range(0, len(self.rows), size)
-            )
+            yield (torch.from_numpy(copy_SXYZ[self.rows[chosen]]).float()[:, None] for chosen in batches)
 
 
 class TransformerTask(BrainAgeTask):
@@ -116,9 +113,8 @@ class SfcnTask(Task):
 
     def finish(self, model: nn.Module, fabric: Fabric) -> None:
         """Measure the batch statistics of the averaged weights, which no batch has gone through."""
-        size = self.recipe.batch_size
-        starts = range(0, len(self.scans), size)
-        update_bn((stack(self.scans[start : start + size], fabric) for start in starts), model)
+        batches = volume_batches(self.scans, self.recipe.batch_size)
+        update_bn((fabric.to_device(volumes) for volumes in batches), model)
 
 
 def stack(scans: Sequence[AgedScan], fabric: Fabric) -> Tensor:

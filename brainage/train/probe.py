@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ def centre_contributions(model: BrainAgeModel, volumes: Iterable[Tensor], fabric
     model.baseline.add_((model.scale * mean_N.mean()).to(model.baseline.device))
 
 
-def in_order(scans: Sequence[AgedScan], batch_size: int) -> list[range]:
+def in_order(scans: Sized, batch_size: int) -> list[range]:
     """Indices of the scans, batch by batch."""
     return [range(start, min(start + batch_size, len(scans))) for start in range(0, len(scans), batch_size)]
 
