@@ -105,6 +105,8 @@ def search(
     """Find images for a text, or captions for an image, in an index of embeddings kept on disk."""
     from rich.console import Console
 
+    from brainage.cli.terminal import logger
+    from brainage.data.captioned_images import image_file
     from brainage.errors import ConfigError
     from brainage.files import replacing
     from brainage.models.dual_encoder_weights import load_retriever
@@ -121,7 +123,12 @@ def search(
     hits = known.nearest_captions(query_D, top) if image else known.nearest_images(query_D, top)
     Console(highlight=False).print(_hit_table(hits, "caption" if image else "image"))
     if sheet is not None and images is not None:
-        found = [(images / hit.name, f"{hit.similarity:.2f}  {Path(hit.name).name}") for hit in hits]
+        found = [
+            (image_file(images, hit.name), f"{hit.similarity:.2f}  {Path(hit.name).name}") for hit in hits
+        ]
+        gone = sum(not path.is_file() for path, _ in found)
+        if gone:
+            logger.warning("%d of the %d images found are not in the folder of --images", gone, len(found))
         with replacing(sheet) as partial:
             contact_sheet(str(text), found).save(partial)
 
@@ -129,11 +136,16 @@ def search(
 def _index(
     trained: TrainedRetriever, folder: Path, captions: Path | None, images: Path | None, split: str | None
 ) -> Index:
+    from brainage.cli.terminal import logger
     from brainage.data.captioned_images import load_captioned
     from brainage.predict.retrieval_index import VECTORS, build_index, load_index, save_index
 
     if (folder / VECTORS).is_file() or captions is None or images is None:
-        return load_index(folder, str(trained.facts["fingerprint"]))
+        known = load_index(folder, str(trained.facts["fingerprint"]))
+        if captions is not None:
+            said = "%s holds an index of %d images already, which is searched; delete it to build it anew"
+            logger.info(said, folder.name, len(known.files))
+        return known
     built = build_index(trained, load_captioned(captions, images, split, trained.recipe.image.image_size))
     save_index(folder, built)
     return built

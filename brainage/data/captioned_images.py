@@ -121,3 +121,9 @@ def _found(listed: Captions, images: Path) -> list[str]:
     if len(set(flat)) == len(flat) and any((images / name).is_file() for name in flat[:100]):
         return flat
     return named
+
+
+def image_file(images: Path, name: str) -> Path:
+    """The file of one name of a caption file: below the folder, or in it without the folders of the name."""
+    below, flat = images / name, images / Path(name).name
+    return flat if flat.is_file() and not below.is_file() else below

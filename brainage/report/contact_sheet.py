@@ -6,7 +6,9 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from brainage.data.image_decoding import UNREADABLE, to_rgb
 
 PAPER, INK, QUIET = (255, 255, 255), (20, 24, 32), (96, 104, 116)
 GAP, LINE = 12, 18
@@ -19,7 +21,7 @@ def contact_sheet(
 
     Args:
         title: above all.
-        found: image files and their lines. A file that is gone leaves its place empty, and says so.
+        found: image files and their lines. A file that is gone or damaged leaves its place empty, and says so.
         tile: edge of an image, pixels; images are fitted into it whole.
         columns: images in a row.
     """
@@ -38,12 +40,13 @@ def contact_sheet(
         upper = top + place // columns * (tile + LINE + GAP)
         try:
             with Image.open(path) as opened:
-                picture = ImageOps.exif_transpose(opened).convert("RGB")
+                picture = to_rgb(ImageOps.exif_transpose(opened))
                 picture = ImageOps.contain(picture, (tile, tile))
             sheet.paste(picture, (left + (tile - picture.width) // 2, upper + (tile - picture.height) // 2))
-        except (UnidentifiedImageError, OSError):
+        except UNREADABLE:
             draw.rectangle((left, upper, left + tile - 1, upper + tile - 1), outline=QUIET)
-            draw.text((left + 6, upper + tile // 2 - 8), "file is gone", QUIET, font)
+            said = "no readable image" if path.is_file() else "file is gone"
+            draw.text((left + 6, upper + tile // 2 - 8), said, QUIET, font)
         draw.text((left, upper + tile + 2), _fitting(line, tile, font), QUIET, font)
     return sheet
 

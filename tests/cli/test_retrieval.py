@@ -77,6 +77,10 @@ def test_search_builds_an_index_and_needs_the_images_no_more(trained, tmp_path):
     assert outcome.exit_code == 0, outcome.output
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 5 * 160
+    sheet = (*data, "--sheet", tmp_path / "sheet.png")
+    outcome = brainage(*words, "a dark picture", *sheet[:2], "--images", tmp_path, *sheet[4:], "--top", 3)
+    assert "holds an index of 8 images already, which is searched" in outcome.output
+    assert "3 of the 3 images found are not in the folder of --images" in outcome.output
     again = brainage(*words, "a dark picture", "--top", 3)
     assert again.exit_code == 0, again.output
     assert again.output.count(".png") == 3

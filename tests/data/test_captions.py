@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 
-from brainage.data.captioned_images import load_captioned
+from brainage.data.captioned_images import image_file, load_captioned
 from brainage.data.captions import has_splits, read_captions
 from brainage.data.tokenizer import encode, learn_tokenizer, tokenizer_of, vocabulary_of
 from brainage.errors import InputError
@@ -128,7 +128,14 @@ def test_images_in_one_folder_are_found_without_the_names_of_folders(tmp_path):
     for name in ("a.png", "b.png"):
         Image.new("RGB", (4, 4)).save(tmp_path / name)
     path = karpathy(tmp_path / "d.json", [(f"val2014/{name}", "val", ["x"]) for name in ("a.png", "b.png")])
-    assert len(load_captioned(path, tmp_path, "val", 4)) == 2
+    loaded = load_captioned(path, tmp_path, "val", 4)
+    assert loaded.files == ("val2014/a.png", "val2014/b.png")
+    # A contact sheet finds them again.
+    assert [image_file(tmp_path, name).is_file() for name in loaded.files] == [True, True]
+    (tmp_path / "val2014").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "val2014" / "a.png")
+    assert image_file(tmp_path, "val2014/a.png") == tmp_path / "val2014" / "a.png"
+    assert image_file(tmp_path, "val2014/c.png") == tmp_path / "val2014" / "c.png"
 
 
 CAPTIONS = ["A red Square above", "a red circle", "two red squares", "a green circle"]
