@@ -130,7 +130,7 @@ def search(
         if gone:
             logger.warning("%d of the %d images found are not in the folder of --images", gone, len(found))
         with replacing(sheet) as partial:
-            contact_sheet(str(text), found).save(partial)
+            contact_sheet(str(text), found).save(partial, format="PNG")
 
 
 def _index(
@@ -161,7 +161,7 @@ def _tell(result: dict[str, Any], json_path: Path | None) -> None:
         write_json(json_path, result)
     console = Console(highlight=False)
     if result["routing"]:
-        console.print(routing_table(result["routing"]))
+        console.print(routing_table(result["routing"], "Load of the experts, image tower"))
     console.print(_recall_table(result))
     notes = [f"{result['images']} images", f"{result['captions']} captions"]
     if result["blocks"] > 1:

@@ -52,8 +52,8 @@ def evaluate(
 ) -> None:
     """Top-1 and top-5 accuracy, by class, with throughput and the load of the experts.
 
-    With -o writes evaluation.json (every figure), classes.csv, confusion.csv (a row for each true class) and,
-    for at most 50 classes, confusion.png.
+    With -o writes evaluation.json (every figure), classes.csv, confusion.csv (a row for each true class),
+    experts_by_class.csv and, for at most 50 classes, confusion.png.
     """
     from brainage.data.images import load_images
     from brainage.models.classifier_weights import load_classifier
@@ -76,13 +76,15 @@ def _tell(result: dict[str, Any], output: Path | None, per_class: bool) -> None:
     from rich.console import Console
 
     from brainage.files import write_json
-    from brainage.report.confusion import MOST_CLASSES, save_confusion
+    from brainage.report.confusion import MOST_CLASSES, save_confusion, save_experts_by_class
 
     # A thousand classes make a million numbers, which a table holds better than indented JSON.
     confusion_CC = np.asarray(result.pop("confusion"))
     if output is not None:
         write_json(output / "evaluation.json", result)
         save_confusion(output, result["classes"], confusion_CC)
+        if result["routing"]:
+            save_experts_by_class(output / "experts_by_class.csv", result["classes"], result["routing"])
     console = Console(highlight=False)
     if per_class and len(result["classes"]) <= MOST_CLASSES:
         console.print(_class_table(result["classes"]))
@@ -127,23 +129,23 @@ def _pair_table(pairs: list[dict[str, Any]]) -> Table:
     return table
 
 
-def routing_table(layers: list[dict[str, float]]) -> Table:
-    """The load of the experts of each mixture layer."""
+def routing_table(layers: list[dict[str, float]], title: str = "Load of the experts") -> Table:
+    """The load of the experts of each block with a mixture."""
     from rich.table import Table
 
-    table = Table(title="Load of the experts")
+    table = Table(title=title)
     headings = {
         "gini": "Gini",
         "effective_experts": "effective experts",
         "dead_experts": "without a token",
         "below_threshold": "tokens without an eligible expert",
     }
-    table.add_column("mixture layer")
+    table.add_column("block")
     for heading in headings.values():
         table.add_column(heading, justify="right")
-    for number, layer in enumerate(layers, 1):
+    for layer in layers:
         cells = (f"{layer[key]:.0%}" if key == "below_threshold" else f"{layer[key]:.2g}" for key in headings)
-        table.add_row(str(number), *cells)
+        table.add_row(str(layer["block"]), *cells)
     return table
 
 

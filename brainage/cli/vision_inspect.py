@@ -47,20 +47,30 @@ def experts(
     checkpoint: Annotated[Path, typer.Argument(help=CHECKPOINT_HELP)],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.")],
-    layer: Annotated[int, typer.Option("--layer", help="Which mixture block, from 0; -1 is the last.")] = -1,
+    block: Annotated[
+        int | None,
+        typer.Option(
+            "--block", help="Which block, as the recipe's moe_blocks count them; by default the last of them."
+        ),
+    ] = None,
 ) -> None:
-    """Draw which expert takes which patch of images."""
+    """Draw which expert takes which patch of images: the one with the largest gate."""
     import numpy as np
     import torch
 
     from brainage.data.image_decoding import UNREADABLE, decode
-    from brainage.errors import InputError
+    from brainage.errors import ConfigError, InputError
     from brainage.files import replacing
     from brainage.models.classifier_weights import load_classifier
     from brainage.predict.image_experts import expert_maps
     from brainage.report.expert_overlay import expert_overlay
 
     trained = load_classifier(checkpoint)
+    blocks = () if trained.recipe.model.router == "dense" else sorted(set(trained.recipe.model.moe_blocks))
+    chosen = blocks[-1] if block is None and blocks else block
+    if chosen not in blocks:
+        said = ", ".join(map(str, blocks)) or "none in this model"
+        raise ConfigError("block", chosen, f"must be one of the blocks with experts ({said})")
     pixels = []
     for path in images:
         try:
@@ -69,11 +79,15 @@ def experts(
             expected = "a picture such as JPEG or PNG"
             raise InputError(path, "no readable image", expected, "leave it out") from error
     pixels_NCHW = torch.from_numpy(np.stack(pixels))
-    maps = expert_maps(trained.model.encoder, pixels_NCHW, layer)
-    sheet = expert_overlay([p.transpose(1, 2, 0) for p in pixels], list(maps), [p.name for p in images])
+    maps = expert_maps(trained.model.encoder, pixels_NCHW, blocks.index(chosen))
+    names = [path.name for path in images]
+    if len(set(names)) < len(names):
+        names = [f"{path.absolute().parent.name}/{path.name}" for path in images]
+    title = f"{trained.recipe.name}: experts of block {chosen}"
+    sheet = expert_overlay([p.transpose(1, 2, 0) for p in pixels], list(maps), names, title=title)
     with replacing(output) as partial:
-        sheet.save(partial)
-    typer.echo(f"{len(images)} images with their experts: {output}")
+        sheet.save(partial, format="PNG")
+    typer.echo(f"{len(images)} images with their experts in block {chosen}: {output}")
 
 
 def upcycle(

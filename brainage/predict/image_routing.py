@@ -6,6 +6,7 @@ import torch
 
 from brainage.nn import RoutingRecord, expert_load
 from brainage.nn.routing_stats import load_statistics
+from brainage.vision_config import TransformerRecipe
 
 
 def routing_rows(batches: list[list[RoutingRecord]], router: str) -> list[dict[str, float]]:
@@ -30,3 +31,10 @@ def routing_rows(batches: list[list[RoutingRecord]], router: str) -> list[dict[s
             {**load_statistics(load_E.double().cpu()), "below_threshold": float(below.double().mean())}
         )
     return layers
+
+
+def rows_by_block(batches: list[list[RoutingRecord]], recipe: TransformerRecipe) -> list[dict[str, float]]:
+    """:func:`routing_rows`, each with the ``block`` that it is about, as ``moe_blocks`` counts them."""
+    rows = routing_rows(batches, recipe.router)
+    # Not strict: a dense model has blocks and no rows.
+    return [{"block": block, **row} for block, row in zip(sorted(set(recipe.moe_blocks)), rows, strict=False)]

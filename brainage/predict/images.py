@@ -13,7 +13,7 @@ from brainage.data.images import ImageSource
 from brainage.models.classifier_weights import TrainedClassifier
 from brainage.nn import RoutingRecord
 from brainage.predict.image_experts import experts_by_class
-from brainage.predict.image_routing import routing_rows
+from brainage.predict.image_routing import rows_by_block
 from brainage.train.images import predict_logits, top_k_hits
 
 PAIRS = 20
@@ -30,8 +30,8 @@ def evaluate_classifier(
         the class that it is most often taken for (None where it never is), with the share; ``confusion``:
         for each class how many of its images were taken for each class; ``confused``: the pairs of classes
         that are taken for each other most often, up to 20, with the number and share of images;
-        ``routing``: for each mixture layer the statistics of its load, the share of tokens below the
-        threshold, and ``by_class``, the share of each class's gates that each expert takes. The load of a
+        ``routing``: for each ``block`` with a mixture the statistics of its load, the share of tokens below
+        the threshold, and ``by_class``, the share of each class's gates that each expert takes. The load of a
         Soft MoE counts the weight that tokens give to its experts, of which none is chosen. Images per
         second count decoding too, where images are decoded when they are needed.
     """
@@ -64,7 +64,7 @@ def evaluate_classifier(
 def _by_layer(
     routing: list[list[RoutingRecord]], label_N: torch.Tensor, trained: TrainedClassifier
 ) -> list[dict[str, Any]]:
-    rows = routing_rows(routing, trained.recipe.model.router)
+    rows = rows_by_block(routing, trained.recipe.model)
     tables = experts_by_class(routing, label_N, len(trained.classes)) if rows else []
     return [{**row, "by_class": table.round(4).tolist()} for row, table in zip(rows, tables, strict=True)]
 

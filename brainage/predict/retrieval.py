@@ -12,7 +12,7 @@ from brainage.data.tokenizer import encode
 from brainage.evaluate.retrieval import recall_table
 from brainage.models.dual_encoder_weights import TrainedRetriever
 from brainage.nn import RoutingRecord
-from brainage.predict.image_routing import routing_rows
+from brainage.predict.image_routing import rows_by_block
 from brainage.train.retrieval import embed_captions, embed_images
 
 
@@ -28,8 +28,8 @@ def evaluate_retriever(
     Returns:
         What :func:`~brainage.evaluate.retrieval.recall_table` returns, ``skipped`` images,
         ``captions_cut`` to the text tower's length,
-        ``images_per_second``, ``captions_per_second`` and ``routing``: for each mixture layer of the image
-        tower the statistics of its load and the share of tokens below the threshold.
+        ``images_per_second``, ``captions_per_second`` and ``routing``: for each ``block`` of the image tower
+        with a mixture the statistics of its load and the share of tokens below the threshold.
 
     Raises:
         ConfigError: ``block`` exceeds the number of images.
@@ -46,5 +46,5 @@ def evaluate_retriever(
         "captions_cut": encode(trained.tokenizer, images.captions, trained.recipe.text.length)[1],
         "images_per_second": len(images) / (middle - start),
         "captions_per_second": len(images.captions) / (end - middle),
-        "routing": routing_rows(routing, trained.recipe.image.router),
+        "routing": rows_by_block(routing, trained.recipe.image),
     }

@@ -1,4 +1,4 @@
-"""Which classes are taken for which: tables and a picture of a confusion matrix."""
+"""Which classes are taken for which, and by which experts: tables and a picture of a confusion matrix."""
 
 from __future__ import annotations
 
@@ -34,6 +34,27 @@ def save_confusion(folder: Path, classes: Sequence[Mapping[str, Any]], confusion
     if len(names) <= MOST_CLASSES:
         with replacing(folder / "confusion.png") as partial:
             confusion_figure(names, confusion_CC).savefig(partial, format="png", dpi=130)
+
+
+def save_experts_by_class(
+    path: Path, classes: Sequence[Mapping[str, Any]], layers: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write a table with a row for each block and class: the share of its gates that each expert takes.
+
+    Args:
+        path: of the CSV.
+        classes: a row for each.
+        layers: of the blocks with a mixture, with ``block`` and ``by_class`` (C, E).
+    """
+    tables = []
+    for layer in layers:
+        shares_CE = np.asarray(layer["by_class"])
+        table = pd.DataFrame(shares_CE, columns=[f"expert_{e}" for e in range(1, shares_CE.shape[1] + 1)])
+        table.insert(0, "class", [row["class"] for row in classes])
+        table.insert(0, "block", layer["block"])
+        tables.append(table)
+    with replacing(path) as partial:
+        pd.concat(tables).to_csv(partial, index=False, float_format="%.4f")
 
 
 def confusion_figure(names: Sequence[str], confusion_CC: np.ndarray) -> Figure:

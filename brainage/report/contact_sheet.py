@@ -21,7 +21,7 @@ def contact_sheet(
 
     Args:
         title: above all.
-        found: image files and their lines. A file that is gone or damaged leaves its place empty, and says so.
+        found: image files and their lines. One that is gone or damaged leaves its place empty, and says so.
         tile: edge of an image, pixels; images are fitted into it whole.
         columns: images in a row.
     """

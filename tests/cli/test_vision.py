@@ -56,6 +56,9 @@ def test_train_then_eval(pictures):
     assert matrix.sum(axis=1).tolist() == [4, 4]
     assert np.trace(matrix.to_numpy()) == result["top1"] * 8
     assert (pictures / "eval" / "confusion.png").exists()
+    shares = pd.read_csv(pictures / "eval" / "experts_by_class.csv")
+    assert shares[["block", "class"]].to_numpy().tolist() == [[0, "bright"], [0, "dark"]]
+    np.testing.assert_allclose(shares.filter(like="expert_").sum(axis=1), 1, atol=1e-3)
     for name in ("classes.csv", "confusion.csv", "confusion.png"):
         assert (run / name).read_bytes() == (pictures / "eval" / name).read_bytes()
     assert "images/s" in outcome.output
@@ -68,6 +71,9 @@ def test_train_then_eval(pictures):
     assert outcome.exit_code == 0, outcome.output
     with Image.open(pictures / "experts.png") as sheet:
         assert sheet.width > 2 * 192
+    outcome = brainage("vision", "experts", model, *chosen, "-o", pictures / "experts.png", "--block", 1)
+    assert outcome.exit_code == 2
+    assert "block = 1: must be one of the blocks with experts (0)" in outcome.output
     outcome = brainage(
         "vision", "experts", model, data / "val" / "dark" / "bad.png", "-o", pictures / "e.png"
     )
@@ -131,6 +137,7 @@ def test_of_many_classes_the_most_confused_are_told(tmp_path):
         "classes.csv",
         "confusion.csv",
         "evaluation.json",
+        "experts_by_class.csv",
     ]
 
 

@@ -65,6 +65,15 @@ def test_overlay_colours_the_patches():
         expert_overlay([image], [], ["a"])
 
 
+def test_the_key_of_many_experts_stays_on_the_sheet():
+    maps = [np.arange(12).reshape(3, 4), np.full((3, 4), 3)]
+    images, names = [np.full((6, 8, 3), 255, dtype=np.uint8)] * 2, ["a", "b"]
+    sheet = np.asarray(expert_overlay(images, maps, names, tile=120, title="a long title " * 3, columns=1))
+    key = sheet[-(6 * 18 + 10) :].reshape(-1, 3)
+    for colour in expert_colours(12):
+        assert (key == colour).all(axis=1).any()
+
+
 def test_zero_shot_takes_the_nearest_prompt():
     tokenizer = learn_tokenizer(["dark bright"], 300)
     tower = {name: SIZES[name] for name in SIZES if name not in ("image_size", "patch")}
