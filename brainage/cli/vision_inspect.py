@@ -68,7 +68,7 @@ def experts(
     trained = load_classifier(checkpoint)
     blocks = () if trained.recipe.model.router == "dense" else sorted(set(trained.recipe.model.moe_blocks))
     chosen = blocks[-1] if block is None and blocks else block
-    if chosen not in blocks:
+    if chosen is None or chosen not in blocks:
         said = ", ".join(map(str, blocks)) or "none in this model"
         raise ConfigError("block", chosen, f"must be one of the blocks with experts ({said})")
     pixels = []
