@@ -9,15 +9,16 @@ default weights, so that an expert's output begins at the scale of a default den
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from brainage.nn.dispatch import combine, gather_projections, gather_tokens, outside_graphs, plan_routing
 from brainage.nn.factored_slices import factored_networks
+from brainage.nn.kept import Kept, in_inference
 from brainage.nn.routing import RoutingRecord
-from brainage.nn.slices import networks, slice_products
+from brainage.nn.slices import networks, product_dtype, slice_products
 from brainage.nn.stiefel import Orthogonalization, OrthonormalFrames, StiefelBasis, split_columns
 
 OWN_BLOCK_GAIN = 2.0
@@ -44,10 +45,16 @@ class HiddenFactors(nn.Module):
         self.first_spectrum_EC = nn.Parameter(torch.full((num_experts, columns), first))
         self.second_spectrum_EC = nn.Parameter(torch.full((num_experts, columns), second))
         self.bias_EH = nn.Parameter(torch.empty(num_experts, hidden_dim).uniform_(-1, 1) / math.sqrt(dim))
+        self._kept = Kept[tuple[Tensor, Tensor]]()
 
     def forward(self, coordinates_SC: Tensor, sizes_E: tuple[int, ...], bias_EC: Tensor) -> Tensor:
         """``diag(s2) V2^T gelu(U1 diag(s1) z + b1) + b`` (S, C) for the contiguous slice of each expert."""
         spectra = (self.first_spectrum_EC, self.second_spectrum_EC)
+        if in_inference(self):
+            sources = (*self.first_left.sources(), *self.second_right.sources(), *spectra)
+            low = product_dtype(coordinates_SC, self.bias_EH)
+            left, right = self._kept.get(sources, lambda: self._scaled(low), low)
+            return networks(coordinates_SC, sizes_E, left, self.bias_EH, right, bias_EC)
         if not self.transposed and self.first_left.factored(sum(sizes_E) // len(sizes_E)):
             first, second = self.first_left.factors(), self.second_right.factors()
             return factored_networks(coordinates_SC, sizes_E, first, self.bias_EH, second, bias_EC, spectra)
@@ -55,6 +62,18 @@ class HiddenFactors(nn.Module):
         if self.transposed:
             left, right = left.mT, right.mT
         return networks(coordinates_SC, sizes_E, left, self.bias_EH, right, bias_EC, spectra)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, and forget the weights that were kept."""
+        self._kept.forget()
+        return super().train(mode)
+
+    def _scaled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """``U1 diag(s1)`` and ``V2 diag(s2)`` (E, H, C), as the products of evaluation take them."""
+        frames = (self.first_left.fresh(), self.second_right.fresh())
+        left, right = (frame.mT if self.transposed else frame for frame in frames)
+        first, second = self.first_spectrum_EC.unsqueeze(1), self.second_spectrum_EC.unsqueeze(1)
+        return (left * first).to(dtype), (right * second).to(dtype)
 
 
 class SharedBasisExperts(nn.Module):

@@ -15,13 +15,14 @@ dict may be stored in half precision: a ``start`` that was rounded is made ortho
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from brainage.errors import ConfigError
 from brainage.nn.cayley import cayley_frame, inverse_cayley_frame
+from brainage.nn.kept import Kept, in_inference
 
 Orthogonalization = Literal["cayley", "qr", "none"]
 ORTHOGONALIZATIONS = ("cayley", "qr", "none")
@@ -73,7 +74,7 @@ class OrthonormalFrames(nn.Module):
         if count < 1:
             raise ConfigError("count", count, "must be at least 1")
         self.orthogonalization = orthogonalization
-        self._kept: tuple[object, Tensor] | None = None
+        self._kept = Kept[Tensor]()
         self.weight_MDC = nn.Parameter(torch.empty(count, dim, columns))
         if orthogonalization == "cayley":
             self.register_buffer("start_MCC", torch.empty(count, columns, columns))
@@ -111,14 +112,11 @@ class OrthonormalFrames(nn.Module):
         write into them. A change that autograd does not count (through ``.data``) is seen only after
         :meth:`train` or :meth:`eval` was called.
         """
-        inference = not self.training and not torch.is_grad_enabled()
-        if not inference or self.weight_MDC.is_inference():
-            return self._frames()
-        tensors = (self.weight_MDC, *self.buffers())
-        key = tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in tensors)
-        if self._kept is None or self._kept[0] != key:
-            self._kept = key, self._frames()
-        return self._kept[1]
+        return self._kept.get(self.sources(), self.fresh) if in_inference(self) else self.fresh()
+
+    def sources(self) -> tuple[Tensor, ...]:
+        """The tensors that frames are computed from."""
+        return (self.weight_MDC, *self.buffers())
 
     def factored(self, rows: int) -> bool:
         """Whether products with ``rows`` rows of data a frame are cheaper if no frame is written out.
@@ -126,10 +124,9 @@ class OrthonormalFrames(nn.Module):
         In evaluation frames are kept, and cost nothing. Where the global setting makes float32 products
         inexact, frames are computed in float64, which the products with their factors are not.
         """
-        inference = not self.training and not torch.is_grad_enabled()
         small = self.weight_MDC.shape[2] < SMALLEST_FACTORED or rows > self.weight_MDC.shape[1]
         exact = self._exact_dtype() == torch.promote_types(self.weight_MDC.dtype, torch.float32)
-        return self.orthogonalization == "cayley" and exact and not inference and not small
+        return self.orthogonalization == "cayley" and exact and not in_inference(self) and not small
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """Parameters (M, D, C) and starts (M, C, C) of the Cayley map, in float32 or better."""
@@ -138,19 +135,16 @@ class OrthonormalFrames(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode, and forget the frames that were kept."""
-        self._kept = None
+        self._kept.forget()
         return super().train(mode)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles are made without the frames that were kept."""
-        return self.__dict__ | {"_kept": None}
 
     def _exact_dtype(self) -> torch.dtype:
         dtype = torch.promote_types(self.weight_MDC.dtype, torch.float32)
         # A global setting may let float32 products run in TF32 or bfloat16; float64 is never reduced.
         return dtype if torch.get_float32_matmul_precision() == "highest" else torch.float64
 
-    def _frames(self) -> Tensor:
+    def fresh(self) -> Tensor:
+        """The frames (M, D, C), computed anew."""
         weight = self.weight_MDC.to(self._exact_dtype())
         dtype = torch.promote_types(self.weight_MDC.dtype, torch.float32)
         with torch.autocast(weight.device.type, enabled=False):

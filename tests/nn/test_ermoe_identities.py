@@ -86,6 +86,20 @@ def test_evaluation_with_kept_frames_equals_training(reference, coupling, monkey
     assert torch.equal(first, again)
 
 
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_what_is_kept_in_evaluation_follows_every_parameter(reference, coupling):
+    layer = reference.make_layer(coupling).eval()
+    x, context = reference.make_tokens()
+    with torch.no_grad():
+        before = layer(x, context)
+        for name, parameter in layer.named_parameters():
+            parameter.mul_(1.1).add_(0.05)
+            changed = layer(x, context)
+            torch.testing.assert_close(changed, copy.deepcopy(layer)(x, context), msg=name)
+            assert (changed - before).abs().max() > 1e-6, name
+            before = changed
+
+
 @pytest.mark.parametrize("products", ["with matrices", "with factors"])
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_forward_and_backward_are_deterministic(reference, coupling, products, monkeypatch):
