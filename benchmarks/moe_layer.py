@@ -146,7 +146,7 @@ def runner(name: str, layer: nn.Module, shape: Row, load: str, dtype: str, mode:
 
 
 def seconds(run: Callable[[], None]) -> float:
-    """Time of the second of two runs in a row: the first brings weights and buffers back after other layers."""
+    """Time of the second of two runs in a row: the first fetches weights and buffers back into caches."""
     run()
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     begin = clock()
