@@ -16,6 +16,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from brainage.errors import ConfigError, InputError
 
@@ -364,9 +365,14 @@ def parse_recipe(content: dict[str, Any], kind: type[RecipeT]) -> RecipeT:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        faults = error.errors()
-        first = ".".join(map(str, faults[0]["loc"])) or kind.__name__
-        rules = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or kind.__name__}: {fault['msg']}" for fault in faults
-        )
-        raise ConfigError(first, faults[0].get("input"), rules) from error
+        field, value, rule = _fault(error.errors()[0])
+        more = [str(ConfigError(*_fault(fault))).removesuffix(".") for fault in error.errors()[1:]]
+        raise ConfigError(field, value, "; ".join([rule, *more])) from error
+
+
+def _fault(fault: ErrorDetails) -> tuple[str, Any, str]:
+    """Field, value and rule of one of pydantic's errors."""
+    rule = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        rule = "is no setting of this recipe"
+    return ".".join(map(str, fault["loc"])) or "recipe", fault["input"], rule

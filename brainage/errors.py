@@ -6,6 +6,7 @@ command can print it as it is. ``exit_code`` is what the command line ends with 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 
@@ -29,7 +30,9 @@ class ConfigError(BrainageError, ValueError):
 
     def __init__(self, field: str, value: object, rule: str) -> None:
         self.field, self.value, self.rule = field, value, rule
-        super().__init__(f"{field} = {value!r}: {rule}.")
+        # Of a whole section the rule names the settings that it is about.
+        given = "" if isinstance(value, Mapping) else f" = {value!r}"
+        super().__init__(f"{field}{given}: {rule}.")
 
 
 class InputError(BrainageError):

@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainage.cli.device_options import (
+    Accumulate,
+    Deterministic,
+    Devices,
+    NumNodes,
+    PrecisionChoice,
+    StrategyChoice,
+    one_voice,
+    with_options,
+)
 from brainage.cli.retrieval_zero_shot import zero_shot
 from brainage.cli.terminal import command
 
@@ -30,11 +40,18 @@ def train(
         Path | None,
         typer.Option("--validation", help="Captions to validate on, where --captions has no split val."),
     ] = None,
+    devices: Devices = None,
+    num_nodes: NumNodes = None,
+    strategy: StrategyChoice = None,
+    precision: PrecisionChoice = None,
+    accumulate: Accumulate = None,
+    deterministic: Deterministic = None,
 ) -> None:
     """Train a dual encoder from scratch, then measure its recall on the validation images.
 
     Writes model.safetensors, evaluation.json, log.csv and TensorBoard events. Run again after an
-    interruption, it resumes.
+    interruption, it resumes. The options on devices, precision and determinism take the place of the
+    recipe's.
     """
     from brainage.cli.terminal import progress
     from brainage.config import load_recipe
@@ -44,16 +61,29 @@ def train(
     from brainage.evaluate.retrieval import recall_table
     from brainage.predict.retrieval import evaluate_retriever
     from brainage.retrieval_config import RetrievalRecipe
+    from brainage.train.devices import start_fabric
     from brainage.train.retrieval_run import train_retriever
 
-    settings = load_recipe(recipe, RetrievalRecipe)
-    if validation is None and captions.is_file() and not has_splits(captions):
-        remedy = "give the captions of other images by --validation"
-        raise InputError(captions, "captions without splits", "a split to validate on", remedy)
-    size = settings.image.image_size
-    learned = load_captioned(captions, images, "train", size, workers=settings.train.workers)
-    held_out = load_captioned(validation or captions, images, "val", size)
-    trained = train_retriever(learned, held_out, settings, output, recall_table, progress)
+    settings = with_options(
+        load_recipe(recipe, RetrievalRecipe),
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=strategy,
+        precision=precision,
+        accumulate=accumulate,
+        deterministic=deterministic,
+    )
+    fabric = start_fabric(settings.train)
+    with one_voice(fabric):
+        if validation is None and captions.is_file() and not has_splits(captions):
+            remedy = "give the captions of other images by --validation"
+            raise InputError(captions, "captions without splits", "a split to validate on", remedy)
+        size, workers = settings.image.image_size, settings.train.workers
+        learned = load_captioned(captions, images, "train", size, workers=workers)
+        held_out = load_captioned(validation or captions, images, "val", size, workers=workers)
+        trained = train_retriever(learned, held_out, settings, output, recall_table, progress, fabric)
+    if not fabric.is_global_zero:
+        return
     _tell(evaluate_retriever(trained, held_out), output / "evaluation.json")
     typer.echo(
         f"Trained on {len(learned)} images with {len(learned.captions)} captions: "
@@ -83,7 +113,8 @@ def evaluate(
     from brainage.predict.retrieval import evaluate_retriever
 
     trained = load_retriever(checkpoint)
-    loaded = load_captioned(captions, images, split, trained.recipe.image.image_size)
+    workers = trained.recipe.train.workers
+    loaded = load_captioned(captions, images, split, trained.recipe.image.image_size, workers=workers)
     _tell(evaluate_retriever(trained, loaded, block, batch_size), json_path)
 
 
@@ -146,7 +177,9 @@ def _index(
             said = "%s holds an index of %d images already, which is searched; delete it to build it anew"
             logger.info(said, folder.name, len(known.files))
         return known
-    built = build_index(trained, load_captioned(captions, images, split, trained.recipe.image.image_size))
+    workers = trained.recipe.train.workers
+    loaded = load_captioned(captions, images, split, trained.recipe.image.image_size, workers=workers)
+    built = build_index(trained, loaded)
     save_index(folder, built)
     return built
 

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Strategy(StrEnum):
-    """How several devices share a model."""
-
-    auto = "auto"
-    ddp = "ddp"
-    fsdp = "fsdp"
-
-
-class Precision(StrEnum):
-    """Numbers that are calculated with."""
-
-    full = "32-true"
-    mixed = "bf16-mixed"
+from brainage.cli.device_options import (
+    Accumulate,
+    Deterministic,
+    Devices,
+    NumNodes,
+    PrecisionChoice,
+    StrategyChoice,
+    one_voice,
+    with_options,
+)
 
 
 def train(
@@ -35,25 +30,12 @@ def train(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, help="Folds to train at the same time, sharing the cores.")
     ] = 1,
-    devices: Annotated[
-        int | None, typer.Option("--devices", min=1, help="Devices of each node that train together.")
-    ] = None,
-    num_nodes: Annotated[int | None, typer.Option("--num-nodes", min=1, help="Nodes that train.")] = None,
-    strategy: Annotated[
-        Strategy | None,
-        typer.Option("--strategy", help="ddp: the whole model on every device; fsdp: a share of it."),
-    ] = None,
-    precision: Annotated[
-        Precision | None, typer.Option("--precision", help="bf16-mixed is faster on recent hardware.")
-    ] = None,
-    accumulate: Annotated[
-        int | None,
-        typer.Option("--accumulate", min=1, help="Micro-batches a device's share of a batch is split into."),
-    ] = None,
-    deterministic: Annotated[
-        bool | None,
-        typer.Option("--deterministic/--no-deterministic", help="Only algorithms that repeat bit by bit."),
-    ] = None,
+    devices: Devices = None,
+    num_nodes: NumNodes = None,
+    strategy: StrategyChoice = None,
+    precision: PrecisionChoice = None,
+    accumulate: Accumulate = None,
+    deterministic: Deterministic = None,
 ) -> None:
     """Cross-validate ERMoE-ba beside voxel ridge and the mean predictor, then fit it to all subjects.
 
@@ -65,8 +47,7 @@ def train(
     from rich.table import Table
 
     from brainage.cli.terminal import figure_text, interval_text, progress
-    from brainage.config import BrainAgeRecipe, load_recipe, parse_recipe
-    from brainage.errors import BrainageError
+    from brainage.config import BrainAgeRecipe, load_recipe
     from brainage.evaluate.summary import predictor_figures
     from brainage.files import write_json
     from brainage.report.model_card import write_model_card
@@ -75,27 +56,19 @@ def train(
     from brainage.train.devices import start_fabric
     from brainage.train.run import train_run
 
-    settings = load_recipe(recipe, BrainAgeRecipe)
-    given = {
-        "devices": devices,
-        "num_nodes": num_nodes,
-        "strategy": strategy,
-        "precision": precision,
-        "accumulate": accumulate,
-        "deterministic": deterministic,
-    }
-    content = settings.model_dump(mode="json")
-    content["train"] |= {name: value for name, value in given.items() if value is not None}
-    settings = parse_recipe(content, BrainAgeRecipe)
+    settings = with_options(
+        load_recipe(recipe, BrainAgeRecipe),
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=strategy,
+        precision=precision,
+        accumulate=accumulate,
+        deterministic=deterministic,
+    )
     fabric = start_fabric(settings.train)
-    try:
+    with one_voice(fabric):
         cohort = load_cohort(data, participants, settings)
         result = train_run(cohort, settings, output, jobs, progress, fabric)
-    except BrainageError as error:
-        if fabric.is_global_zero:
-            raise
-        # Every process found the same fault; one sentence is enough.
-        raise typer.Exit(error.exit_code) from error
     if not fabric.is_global_zero:
         return
     summary = dict(result.facts)

@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainage.cli.device_options import (
+    Accumulate,
+    Deterministic,
+    Devices,
+    NumNodes,
+    PrecisionChoice,
+    StrategyChoice,
+    one_voice,
+    with_options,
+)
 from brainage.cli.terminal import command
 from brainage.cli.vision_inspect import DATA_HELP, experts, probe, upcycle
 
@@ -18,25 +28,45 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="YAML recipe, such as pipelines/tiny_images_ermoe.yaml.")],
     data: Annotated[Path, typer.Option("--data", help=DATA_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of this training run.")],
+    devices: Devices = None,
+    num_nodes: NumNodes = None,
+    strategy: StrategyChoice = None,
+    precision: PrecisionChoice = None,
+    accumulate: Accumulate = None,
+    deterministic: Deterministic = None,
 ) -> None:
     """Train an image classifier from scratch, then evaluate it on the validation images.
 
     Writes model.safetensors, log.csv, TensorBoard events and the files of brainage vision eval. Run again
-    after an interruption, it resumes.
+    after an interruption, it resumes. The options on devices, precision and determinism take the place of the
+    recipe's.
     """
     from brainage.cli.terminal import progress
     from brainage.config import load_recipe
     from brainage.data.images import load_images
     from brainage.predict.images import evaluate_classifier
+    from brainage.train.devices import start_fabric
     from brainage.train.images_run import train_classifier
     from brainage.vision_config import VisionRecipe
 
-    settings = load_recipe(recipe, VisionRecipe)
-    size = settings.model.image_size
-    workers = settings.train.workers
-    images = load_images(data, "train", size, workers=workers)
-    validation = load_images(data, "val", size, images.classes, crop_pct=settings.crop_pct, workers=workers)
-    trained = train_classifier(images, validation, settings, output, progress)
+    settings = with_options(
+        load_recipe(recipe, VisionRecipe),
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=strategy,
+        precision=precision,
+        accumulate=accumulate,
+        deterministic=deterministic,
+    )
+    fabric = start_fabric(settings.train)
+    with one_voice(fabric):
+        size, crop = settings.model.image_size, settings.crop_pct
+        workers = settings.train.workers
+        images = load_images(data, "train", size, workers=workers)
+        validation = load_images(data, "val", size, images.classes, crop_pct=crop, workers=workers)
+        trained = train_classifier(images, validation, settings, output, progress, fabric)
+    if not fabric.is_global_zero:
+        return
     _tell(evaluate_classifier(trained, validation), output, per_class=False)
     typer.echo(f"Trained on {len(images)} images: {output / 'model.safetensors'}")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from lightning.fabric import Fabric
 
 from brainage.data.images import ImageSource
 from brainage.models.classifier_weights import TrainedClassifier, save_classifier
@@ -19,7 +20,12 @@ from brainage.vision_config import VisionRecipe
 
 
 def train_classifier(
-    train: ImageSource, validation: ImageSource, recipe: VisionRecipe, out: Path, progress: Progress = quiet
+    train: ImageSource,
+    validation: ImageSource,
+    recipe: VisionRecipe,
+    out: Path,
+    progress: Progress = quiet,
+    fabric: Fabric | None = None,
 ) -> TrainedClassifier:
     """Train in ``out``, going on after an interruption, and write ``model.safetensors``.
 
@@ -27,7 +33,7 @@ def train_classifier(
         ConfigError: the recipe does not fit.
         CheckpointError: ``out`` holds another training.
     """
-    fabric = start_fabric(recipe.train)
+    fabric = fabric or start_fabric(recipe.train)
     torch.manual_seed(recipe.train.seed)
     task = ImageTask(ImageClassifier(recipe.model, len(train.classes)), train, recipe, validation)
     model = cast(ImageClassifier, fit(task, recipe.train, out, progress, fabric)).cpu().eval()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from lightning.fabric import Fabric
 
 from brainage.data.captioned_images import CaptionedImages
 from brainage.data.tokenizer import tokenizer_of, vocabulary_of
@@ -26,6 +27,7 @@ def train_retriever(
     out: Path,
     measure: Measure | None = None,
     progress: Progress = quiet,
+    fabric: Fabric | None = None,
 ) -> TrainedRetriever:
     """Train in ``out``, going on after an interruption, and write ``model.safetensors``.
 
@@ -36,13 +38,14 @@ def train_retriever(
         out: folder of this run.
         measure: the recall, such as :func:`brainage.evaluate.retrieval.recall_table`.
         progress: shows how far the epochs are.
+        fabric: of :func:`~brainage.train.devices.start_fabric`; started here by default.
 
     Raises:
         ConfigError: the recipe does not fit.
         InputError: the recipe's tokenizer cannot be read.
         CheckpointError: ``out`` holds another training.
     """
-    fabric = start_fabric(recipe.train)
+    fabric = fabric or start_fabric(recipe.train)
     tokenizer = tokenizer_of(recipe.tokenizer, train.captions)
     torch.manual_seed(recipe.train.seed)
     task = RetrievalTask(

@@ -185,4 +185,10 @@ def test_wrong_setting_is_a_usage_error(pictures):
     words = ("vision", "train", pictures / "recipe.yaml", "--data", pictures / "data", "-o", pictures / "run")
     outcome = brainage(*words)
     assert outcome.exit_code == 2
-    assert "patch (5) must divide image_size (64)" in outcome.output
+    assert "Error: model: patch (5) must divide image_size (64)." in outcome.output
+    (pictures / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    outcome = brainage(*words, "--devices", 3)
+    assert outcome.exit_code == 2
+    assert "Error: train: batch_size (4) must be a multiple of devices x num_nodes x accumulate (3)" in (
+        outcome.output
+    )
