@@ -79,7 +79,7 @@ def evaluate(
     if html is not None:
         from brainage.report.evaluation_page import write_evaluation_page
 
-        write_evaluation_page(html, joined, result)
+        write_evaluation_page(html, joined, result, title=f"Evaluation of {ages.name}")
     _print(result)
 
 

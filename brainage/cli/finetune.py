@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from brainage.train.finetune import Adaptation
+
+CALIBRATED = 9
+"""Scans that a 90 % conformal interval takes at least."""
 
 
 class Method(StrEnum):
@@ -72,4 +78,18 @@ def finetune(
     table.title = f"{result.trained.facts['num_subjects']} subjects, cross-validated by subject"
     console = Console(highlight=False)
     console.print(table)
+    for said in advice(result.adaptation, len(cohort.scans)):
+        console.print(said, soft_wrap=True)
     console.print(f"Adapted model: {output / 'model.safetensors'}", soft_wrap=True)
+
+
+def advice(adaptation: Adaptation, scans: int) -> list[str]:
+    """What the user should know before taking the adapted model."""
+    said = []
+    if adaptation.method != "none" and adaptation.error[adaptation.method] >= adaptation.error["none"]:
+        said.append(
+            "Cross-validation finds no gain over the model as it was: keep that one, or bring more people."
+        )
+    if scans < CALIBRATED:
+        said.append(f"Fewer than {CALIBRATED} scans calibrate no interval: the adapted model has none.")
+    return said

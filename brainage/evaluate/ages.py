@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from brainage.errors import InputError
 # What a file of predictions may say beside them: intervals, the line of age bias that its model carries, and
 # the fold that a scan was left out of.
 EXTRAS = ("interval_low", "interval_high", "interval_level", "bias_slope", "bias_intercept", "fold")
+# What made the predictions, by the columns of ``brainage predict``.
+MADE_BY = ("model", "model_fingerprint", "preprocessing_fingerprint")
 _COLUMNS = ["participant_id", "session_id", "age", "predicted_age", "status", "sex", "site"]
 
 
@@ -30,6 +32,8 @@ class JoinedAges:
         without_age: predicted rows whose participant has no usable chronological age.
         not_predicted: participants with an age that no row of the ages file names.
         notes: sentences on how the files were read (months converted, one age for all sessions, ...).
+        made_by: the different values of ``MADE_BY`` among the rows with a prediction; none where the file
+            does not say.
     """
 
     table: pd.DataFrame
@@ -37,6 +41,7 @@ class JoinedAges:
     without_age: int
     not_predicted: int
     notes: tuple[str, ...]
+    made_by: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def read_predictions(path: str | PathLike[str], column: str = "predicted_age") -> pd.DataFrame:
@@ -119,15 +124,16 @@ def join_ages(
         raise InputError(
             ages,
             f"{len(predictions)} rows of which none has both a prediction and an age",
-            f"participants that {Path(participants).name} names with an age",
-            "check the ids of the two files",
+            f"participants that {Path(participants).name} names with an age in years",
+            "check the ids of the two files and the ages of the second",
         )
     return JoinedAges(
         table=_kept(table[usable]),
         failed=int((predictions["status"] == "failed").sum()),
         without_age=int((~usable).sum()),
         not_predicted=int((reached["_merge"] == "left_only").sum()),
-        notes=tuple(notes),
+        notes=(*notes, *_mixed(predicted)),
+        made_by=_made_by(predicted),
     )
 
 
@@ -148,8 +154,23 @@ def _with_own_ages(predictions: pd.DataFrame, path: Path) -> JoinedAges:
         failed=int(failed.sum()),
         without_age=int((~usable & ~failed).sum()),
         not_predicted=0,
-        notes=(f"chronological ages are those of {path.name}",),
+        notes=(f"chronological ages are those of {path.name}", *_mixed(predictions[~failed])),
+        made_by=_made_by(predictions[~failed]),
     )
+
+
+def _made_by(predicted: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """What made the predictions, where the file says so."""
+    named = {name: predicted[name] for name in MADE_BY if name in predicted}
+    return {name: tuple(sorted(set(texts[texts != ""]))) for name, texts in named.items()}
+
+
+def _mixed(predicted: pd.DataFrame) -> list[str]:
+    """A sentence if not all predictions were made in one way."""
+    made_by = _made_by(predicted)
+    kinds = {"model_fingerprint": "models", "preprocessing_fingerprint": "kinds of preprocessing"}
+    counts = [f"{len(made_by[key])} {kind}" for key, kind in kinds.items() if len(made_by.get(key, ())) > 1]
+    return [f"the file mixes predictions of {' and '.join(counts)}"] if counts else []
 
 
 def _kept(table: pd.DataFrame) -> pd.DataFrame:

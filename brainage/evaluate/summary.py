@@ -48,6 +48,8 @@ def evaluate_ages(joined: JoinedAges, *, resamples: int = 10_000, seed: int = 0)
         "n_without_age": joined.without_age,
         "n_not_predicted": joined.not_predicted,
         "notes": list(joined.notes),
+        "made_by": {name: list(values) for name, values in joined.made_by.items()},
+        "n_folds": int(table["fold"].nunique()) if "fold" in table and table["fold"].notna().all() else None,
         "age_mean": float(table["age"].mean()),
         "age_sd": finite(float(table["age"].std())),
         "age_range": [float(table["age"].min()), float(table["age"].max())],

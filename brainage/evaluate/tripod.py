@@ -10,23 +10,34 @@ from typing import Any
 
 # What only the authors of a study can fill in.
 OPEN_ITEMS = (
+    ("1-2", "title and abstract"),
     ("3a-4", "background, target population, health inequalities, objectives"),
     ("5a-6c", "source and dates of the data, setting, eligibility, treatments"),
-    ("8b-c", "who assessed the outcome, and blinding"),
+    ("8b-c, 9c", "who assessed outcome and predictors, and blinding"),
+    ("9a, 12b-c, 22", "choice and handling of predictors, building and specification of the model: its card"),
     ("10", "justification of the sample size"),
+    (
+        "16, 20c",
+        "differences from the data that the model was developed on, which its card describes",
+    ),
     ("17-19", "ethics, funding, conflicts, protocol, registration, sharing, involvement of the public"),
-    ("25-27", "interpretation, limitations, use in practice"),
+    ("25-27c", "interpretation, limitations, use in practice"),
 )
 
 
 def tripod_items(result: Mapping[str, Any]) -> list[dict[str, str]]:
     """Item, subject and answer for each item that the figures of ``evaluate_ages`` fill."""
     items = [
+        ("7", "Data preparation", _preparation(result)),
         ("8a", "Outcome", "chronological age at the scan, years, from the table of participants"),
         ("9b", "Predictors", "one T1-weighted scan; preprocessing and model by their fingerprints"),
         ("11", "Missing data", _missing(result)),
+        ("12a", "How the data were used", _partition(result)),
+        ("12d", "Heterogeneity, methods", _heterogeneity(result)),
         ("12e", "Performance measures", _measures(result)),
         ("12f", "Model updating", "none; corrected gaps are reported apart and enter no headline figure"),
+        ("12g", "How predictions were made", _calculated(result)),
+        ("13", "Class imbalance", "none: the outcome is continuous; errors by age band are in the tables"),
         ("14", "Fairness", _groups_said(result, "by_sex", "sex")),
         ("15", "Output", f"age in years with {_interval_said(result)}; {result['method']['gap']}"),
         ("20a", "Flow of participants", _flow(result)),
@@ -34,8 +45,39 @@ def tripod_items(result: Mapping[str, Any]) -> list[dict[str, str]]:
         ("21", "Number analysed", f"{result['n_scans']} scans of {result['n_subjects']} subjects"),
         ("23a", "Performance", _performance(result)),
         ("23b", "Heterogeneity between sites", _sites(result)),
+        ("24", "Results of model updating", "none, see 12f"),
     ]
     return [{"item": item, "subject": subject, "answer": answer} for item, subject, answer in items]
+
+
+def _preparation(result: Mapping[str, Any]) -> str:
+    return (
+        f"brainage preprocess{_named(result, 'preprocessing_fingerprint', ', fingerprint ')}; quality "
+        f"control leaves {result['n_warning']} of the scans compared with a warning"
+    )
+
+
+def _partition(result: Mapping[str, Any]) -> str:
+    if result["n_folds"] is None:
+        return "for evaluation; whether the model learned from any of these scans is not in the file"
+    return f"cross-validation: each scan by the model that left its fold out, {result['n_folds']} folds"
+
+
+def _heterogeneity(result: Mapping[str, Any]) -> str:
+    if len(result["by_site"]) < 2:
+        return "not examined: one site, or sites not given"
+    return "errors and gaps by site, and each site's gap by the line fitted to the other sites"
+
+
+def _calculated(result: Mapping[str, Any]) -> str:
+    if not result["made_by"].get("model_fingerprint"):
+        return "which model made them is not in the file"
+    return f"by brainage predict, model {_named(result, 'model')}{_named(result, 'model_fingerprint', ' (')})"
+
+
+def _named(result: Mapping[str, Any], key: str, before: str = "") -> str:
+    names = result["made_by"].get(key)
+    return before + ", ".join(names) if names else ""
 
 
 def _missing(result: Mapping[str, Any]) -> str:

@@ -100,8 +100,11 @@ def agreement_plot(retest: Mapping[str, Any], *, simulated: bool = False) -> byt
     for name, label in (("limit_low", "95 % limits of agreement"), ("limit_high", "_")):
         axes.axhline(retest[name], color=_LINE, linestyle="--", linewidth=1, label=label)
     axes.axhline(0, color=_QUIET, linewidth=0.8)
+    largest = max(float(np.abs(difference).max()), abs(retest["limit_low"]), abs(retest["limit_high"]))
+    # Room for the legend above the upper limit.
+    axes.set(ylim=(-1.15 * largest - 0.1, 1.45 * largest + 0.1))
     axes.set(xlabel="mean of both predictions (years)", ylabel="second less first (years)")
-    axes.legend(frameon=False, fontsize=8.5)
+    axes.legend(frameon=False, fontsize=8.5, loc="upper left", ncols=2)
     return _png(figure, axes, simulated)
 
 

@@ -67,6 +67,7 @@ def write_evaluation_page(
         ],
         plots={name: data_uri(png) for name, png in plots.items()},
         bounded=bounded,
+        number=number,
         tripod=tripod_items(result),
         open_items=OPEN_ITEMS,
     )

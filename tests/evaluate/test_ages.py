@@ -133,3 +133,14 @@ def test_reads_a_table_saved_by_a_spreadsheet(tmp_path, cohort):
         people, index=False, encoding="utf-8-sig"
     )
     assert join_ages(ages, people).table["age"].tolist() == [30]
+
+
+def test_what_made_the_predictions_is_kept_and_a_mixture_is_told(cohort):
+    header = HEADER.strip() + ",model,model_fingerprint\n"
+    rows = "sub-01,,a.nii.gz,31.5,ok,,m,f1\nsub-02,,b.nii.gz,64,ok,,m,{}\nsub-03,,c.nii.gz,,failed,,,\n"
+    people = "participant_id age\nsub-01 30\nsub-02 70\nsub-03 20\n"
+    one = join_ages(*cohort(header + rows.format("f1"), people))
+    assert one.made_by == {"model": ("m",), "model_fingerprint": ("f1",)}
+    assert one.notes == ()
+    two = join_ages(*cohort(header + rows.format("f2"), people))
+    assert two.notes == ("the file mixes predictions of 2 models",)
