@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,7 +17,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from brainage.errors import ConfigError, InputError
 
@@ -370,7 +370,7 @@ def parse_recipe(content: dict[str, Any], kind: type[RecipeT]) -> RecipeT:
         raise ConfigError(field, value, "; ".join([rule, *more])) from error
 
 
-def _fault(fault: ErrorDetails) -> tuple[str, Any, str]:
+def _fault(fault: Mapping[str, Any]) -> tuple[str, Any, str]:
     """Field, value and rule of one of pydantic's errors."""
     rule = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
