@@ -130,6 +130,44 @@ class PreprocessRecipe(Recipe):
         return self
 
 
+class RouterRecipe(Recipe):
+    """Settings that some routers have of their own; null for the router's default.
+
+    Attributes:
+        noise_std: ``vmoe``, ``cosine``: noise on the logits in training, over the number of experts.
+        capacity_factor: ``vmoe``: tokens that an expert takes at most, relative to an even load. What comes
+            later in a batch passes it by, so predictions then depend on the batch.
+        temperature: ``cosine`` (at the start; it is learned) and ``emoe``: of the softmax.
+        normalize_gates: ``emoe``, ``vmoe``, ``cosine``: whether the gates of a token sum to 1.
+        projection_dim: ``cosine``: width of the space of its cosines.
+    """
+
+    noise_std: float | None = Field(default=None, ge=0)
+    capacity_factor: float | None = Field(default=None, gt=0)
+    temperature: float | None = Field(default=None, ge=0.01)
+    normalize_gates: bool | None = None
+    projection_dim: int | None = Field(default=None, ge=1)
+
+    def given(self) -> dict[str, Any]:
+        """Those that are set."""
+        return self.model_dump(exclude_none=True)
+
+    def check(self, router: str) -> None:
+        """Raise ``ValueError`` if one is no setting of the router."""
+        of_all = ("emoe", "vmoe", "cosine")
+        routers = {"noise_std": of_all[1:], "capacity_factor": ("vmoe",), "temperature": ("emoe", "cosine")}
+        routers |= {"normalize_gates": of_all, "projection_dim": ("cosine",)}
+        for name in self.given():
+            if router not in routers[name]:
+                of = " and ".join(routers[name])
+                raise ValueError(f"router_settings.{name} is a setting of {of}, not of the router {router}")
+
+
+def router_field() -> Any:
+    """The field ``router_settings``: left out of files where it is not set, as in those before it was."""
+    return Field(default=None, exclude_if=lambda settings: settings is None)
+
+
 class ModelRecipe(Recipe):
     """ERMoE-ba.
 
@@ -152,6 +190,7 @@ class ModelRecipe(Recipe):
         prior: how the atlas limits regional experts: by weighting scores, by a hard mask, or not at all.
         dropout, drop_path: regularisation.
         layer_scale: where the gains of the residual branches start; null for none.
+        router_settings: of the routers that ``ermoe`` is compared with.
     """
 
     patch: int = Field(default=8, ge=2)
@@ -176,6 +215,7 @@ class ModelRecipe(Recipe):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     drop_path: float = Field(default=0.1, ge=0, lt=1)
     layer_scale: float | None = Field(default=None, gt=0)
+    router_settings: RouterRecipe | None = router_field()
 
     @field_validator("rank")
     @classmethod
@@ -202,6 +242,8 @@ class ModelRecipe(Recipe):
             raise ValueError(f"dim ({self.dim}) must be a multiple of num_heads ({self.num_heads})")
         if any(not 0 <= block < self.depth for block in self.moe_blocks):
             raise ValueError(f"moe_blocks must lie between 0 and depth - 1 ({self.depth - 1})")
+        if self.router_settings is not None:
+            self.router_settings.check(self.router)
         return self
 
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from brainage.config import Recipe, TrainRecipe
+from brainage.config import Recipe, RouterRecipe, TrainRecipe, router_field
 
 
 class TransformerRecipe(Recipe):
@@ -28,6 +28,7 @@ class TransformerRecipe(Recipe):
         dropout, drop_path: regularisation.
         layer_scale: where the gains of the residual branches start; null for none. From a small start the
             blocks do not drown what the stem tells already.
+        router_settings: of the routers that ``ermoe`` is compared with: noise, capacity, temperature.
         norm_eps: added to the variance in layer norms; published checkpoints were trained with 1e-6 or 1e-12.
     """
 
@@ -52,6 +53,7 @@ class TransformerRecipe(Recipe):
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     layer_scale: float | None = Field(default=None, gt=0)
     norm_eps: float = Field(default=1e-5, gt=0)
+    router_settings: RouterRecipe | None = router_field()
 
     @model_validator(mode="after")
     def _transformer_fits(self) -> Self:
@@ -61,6 +63,8 @@ class TransformerRecipe(Recipe):
             raise ValueError(f"moe_blocks must lie between 0 and depth - 1 ({self.depth - 1})")
         if self.balancing and self.router in ("soft", "dense"):
             raise ValueError(f"balancing must be 0 for the router {self.router}, which chooses no experts")
+        if self.router_settings is not None:
+            self.router_settings.check(self.router)
         return self
 
 

@@ -62,6 +62,7 @@ class BrainAgeOutput:
 def _mixture(recipe: ModelRecipe, num_tokens: int, num_experts: int) -> dict[str, Any]:
     """Settings of the mixture blocks, for :func:`brainage.nn.make_moe`."""
     settings = {name: getattr(recipe, name) for name in SETTINGS[recipe.router]}
+    settings |= recipe.router_settings.given() if recipe.router_settings else {}
     if recipe.router == "soft":
         # As many slots as the others compute pairs of token and expert.
         settings["slots_per_expert"] = math.ceil(num_tokens * recipe.top_k / num_experts)

@@ -26,6 +26,7 @@ class Encoding(NamedTuple):
 def transformer_of(recipe: TransformerRecipe, num_tokens: int) -> VisionTransformer:
     """The transformer of a recipe, for sequences of ``num_tokens``."""
     settings: dict[str, Any] = {name: getattr(recipe, name) for name in SETTINGS[recipe.router]}
+    settings |= recipe.router_settings.given() if recipe.router_settings else {}
     if recipe.router == "soft":
         # As many slots as the others compute pairs of token and expert.
         settings["slots_per_expert"] = math.ceil(num_tokens * recipe.top_k / recipe.num_experts)
