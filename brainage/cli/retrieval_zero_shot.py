@@ -26,14 +26,18 @@ def zero_shot(
     from rich.console import Console
     from rich.table import Table
 
+    from brainage.cli.terminal import logger
     from brainage.data.images import load_images
     from brainage.errors import InputError
     from brainage.models.dual_encoder_weights import load_retriever
     from brainage.predict.image_probe import zero_shot as classify
 
     trained = load_retriever(checkpoint)
-    images = load_images(data, split, trained.recipe.image.image_size)
+    workers = trained.recipe.train.workers
+    images = load_images(data, split, trained.recipe.image.image_size, workers=workers)
     words = [name.replace("_", " ") for name in images.classes]
+    if names is None and all(name.isdigit() for name in images.classes):
+        logger.warning("The classes have numbers for names, which no caption tells of: give --names")
     if names is not None:
         try:
             words = names.read_text(encoding="utf-8").split("\n")
@@ -45,7 +49,8 @@ def zero_shot(
     table.add_column("class")
     table.add_column("top-1", justify="right")
     for row in result["classes"]:
-        table.add_row(row["class"], f"{row['top1']:.0%}")
+        table.add_row(row["class"], "-" if row["top1"] is None else f"{row['top1']:.0%}")
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"{result['num_images']} images: top-1 {result['top1']:.1%}")
+    skipped = f", {len(result['skipped'])} files left out" if result["skipped"] else ""
+    console.print(f"{result['num_images']} images{skipped}: top-1 {result['top1']:.1%}")

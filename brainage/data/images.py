@@ -183,17 +183,19 @@ def _check_filled(label_N: Tensor, classes: Sequence[str], folder: Path) -> None
 
 def _check_classes(folder: Path, found: Sequence[str], classes: Sequence[str]) -> None:
     missing, unknown = sorted(set(classes) - set(found)), sorted(set(found) - set(classes))
+    # Shards have labels, by which a model may know its classes or not.
+    one, many = ("label", "labels") if folder.suffix == ".tar" else ("folder", "folders")
     if missing:
         raise InputError(
             folder,
-            f"no folder for {shorten(missing)}",
-            f"a folder for each of the {len(classes)} classes that the model learns",
-            "add the folders, or delete those classes from train",
+            f"no {one} for {shorten(missing)}",
+            f"a {one} for each of the {len(classes)} classes that the model learns",
+            f"add the {many}, or delete those classes from train",
         )
     if unknown:
         raise InputError(
             folder,
-            f"folders of unknown classes: {shorten(unknown)}",
+            f"{many} of unknown classes: {shorten(unknown)}",
             f"the {len(classes)} classes that the model learns and no others",
             "delete them, or give a model that was trained with them",
         )

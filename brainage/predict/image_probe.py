@@ -14,7 +14,7 @@ from brainage.errors import ConfigError
 from brainage.evaluate.few_shot import SHOTS, few_shot
 from brainage.models.dual_encoder_weights import TrainedRetriever
 from brainage.models.image_encoder import ImageEncoder
-from brainage.train.retrieval import embed_captions, embed_images
+from brainage.train.retrieval import embed_captions
 
 
 @torch.no_grad()
@@ -66,7 +66,8 @@ def zero_shot(
         batch_size: images at a time.
 
     Returns:
-        ``top1``, ``num_images`` and ``classes``, the accuracy of each.
+        ``top1``, ``num_images``, ``skipped`` files, and ``classes``, the accuracy of each (None for one
+        without a readable image).
 
     Raises:
         ConfigError: a prompt has no place for the name, or the names are not those of the classes.
@@ -76,14 +77,31 @@ def zero_shot(
             raise ConfigError("prompt", prompt, "must hold {} where the name of the class goes")
     if len(names) != len(images.classes):
         raise ConfigError("names", len(names), f"must name the {len(images.classes)} classes")
-    image_ND = embed_images(trained.model, images.source, batch_size)
+    image_ND, label_N = _embed_readable(trained, images, batch_size)
     sentences = [prompt.format(name) for name in names for prompt in prompts]
     vectors = embed_captions(trained.model, trained.tokenizer, sentences, batch_size)
     class_CD = vectors.reshape(len(names), len(prompts), -1).mean(axis=1)
     class_CD /= np.linalg.norm(class_CD, axis=1, keepdims=True)
-    right_N = (image_ND @ class_CD.T).argmax(axis=1) == images.label_N.numpy()
-    rows = [
-        {"class": name, "top1": float(right_N[images.label_N.numpy() == index].mean())}
-        for index, name in enumerate(names)
-    ]
-    return {"top1": float(right_N.mean()), "num_images": len(images), "classes": rows}
+    right_N = (image_ND @ class_CD.T).argmax(axis=1) == label_N
+    rows = []
+    for index, name in enumerate(names):
+        own = right_N[label_N == index]
+        rows.append({"class": name, "top1": float(own.mean()) if len(own) else None})
+    skipped = list(images.skipped)
+    return {"top1": float(right_N.mean()), "num_images": len(label_N), "skipped": skipped, "classes": rows}
+
+
+@torch.no_grad()
+def _embed_readable(
+    trained: TrainedRetriever, images: ImageSource, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors (N, D) and labels (N,) of the readable images."""
+    fabric = Fabric(accelerator="auto", devices=1)
+    model = trained.model.eval()
+    chunks = [part.tolist() for part in torch.arange(len(images)).split(batch_size)]
+    vectors, labels = [], []
+    for pixels_BCHW, index_B in images.source.batches(chunks):
+        if len(index_B):
+            vectors.append(model(fabric.to_device(pixels_BCHW)).image_BD.float().cpu())
+            labels.append(images.label_N[index_B])
+    return torch.cat(vectors).numpy(), torch.cat(labels).numpy()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -144,6 +146,23 @@ def test_zero_shot(trained, tmp_path):
     outcome = brainage("retrieval", "zero-shot", model, "--data", tmp_path, "--names", tmp_path / "names.txt")
     assert outcome.exit_code == 2
     assert "must name the 2 classes" in outcome.output
+
+
+def test_zero_shot_on_shards_leaves_out_what_is_no_image_and_asks_for_names(trained, tmp_path):
+    root, _ = trained
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "PNG")
+    files = {"a.png": picture.getvalue(), "b.png": picture.getvalue(), "c.png": b"text"}
+    files |= {"a.cls": b"0", "b.cls": b"1", "c.cls": b"1"}
+    with tarfile.open(tmp_path / "val-0.tar", "w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    outcome = brainage("retrieval", "zero-shot", root / "run" / "model.safetensors", "--data", tmp_path)
+    assert outcome.exit_code == 0, outcome.output
+    assert "2 images, 1 files left out: top-1 50.0%" in outcome.output
+    assert "numbers for names, which no caption tells of: give --names" in outcome.output
 
 
 def test_routing_of_both_towers(trained, tmp_path):

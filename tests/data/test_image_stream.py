@@ -84,6 +84,12 @@ def test_wrong_shards(folder, caplog):
         load_images(folder, "train", 8)
 
 
+def test_labels_that_a_model_does_not_know(folder):
+    shards(folder)
+    with pytest.raises(InputError, match="found no label for a, b; expected a label for each of the 2"):
+        load_images(folder, "train", 8, ("a", "b"))
+
+
 def test_two_images_of_one_name_in_a_shard(folder):
     shards(folder)
     with tarfile.open(folder / "train-0001.tar", "a") as tar:
