@@ -47,11 +47,12 @@ def contact_sheet(
             draw.rectangle((left, upper, left + tile - 1, upper + tile - 1), outline=QUIET)
             said = "no readable image" if path.is_file() else "file is gone"
             draw.text((left + 6, upper + tile // 2 - 8), said, QUIET, font)
-        draw.text((left, upper + tile + 2), _fitting(line, tile, font), QUIET, font)
+        draw.text((left, upper + tile + 2), fitting(line, tile, font), QUIET, font)
     return sheet
 
 
-def _fitting(line: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def fitting(line: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """As much of a line from its beginning as is no wider than ``width`` pixels."""
     while line and font.getlength(line) > width:
         line = line[:-2].rstrip("…") + "…" if len(line) > 2 else ""
     return line

@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
 from brainage.errors import ConfigError
+from brainage.report.contact_sheet import fitting
 
 PAPER, INK, QUIET = (255, 255, 255), (20, 24, 32), (96, 104, 116)
 GAP, LINE, KEY, OPACITY = 10, 18, 46, 0.5
@@ -57,7 +58,7 @@ def expert_overlay(
         picture = Image.fromarray(pixels).resize((tile, tile), Image.Resampling.BICUBIC)
         sheet.paste(picture, (left, upper))
         sheet.paste(_laid(picture, experts, colours), (left, upper + tile + GAP))
-        draw.text((left, upper + 2 * tile + GAP + 2), name[-28:], QUIET, font)
+        draw.text((left, upper + 2 * tile + GAP + 2), fitting(name, tile, font), QUIET, font)
     draw.text((GAP, below - 2), "expert of a patch:", INK, font)
     for place, expert in enumerate(shown):
         left, upper = GAP + place % keys * KEY, below + (1 + place // keys) * LINE
