@@ -222,10 +222,19 @@ def run_preprocessing(
 def print_plan(
     listing: Listing, out_dir: Path, settings: PreprocessRecipe, options: RunOptions, console: Console
 ) -> None:
-    """What a run would do with each input, and what it would cost."""
+    """What a run would do with each input, what it would cost, and what it would remark about ages."""
+    from brainage.cli.terminal import logger
+    from brainage.data.listing_people import call_roll
+    from brainage.preprocess.batch import absent_row
     from brainage.preprocess.engine_plan import plan_run
 
     plan = plan_run(listing, out_dir, settings, options.workers, options.force)
+    roll = call_roll(listing)
+    for note in roll.notes:
+        logger.info("%s", note)
+    for name in roll.absent:
+        if not options.participants or name in options.participants:
+            console.print(row_line(absent_row(name, listing.root)), soft_wrap=True, markup=False)
     for path, said in plan.lines:
         console.print(f"{path}: {said}", soft_wrap=True, markup=False)
     place = options.workers.scheduler or ("SLURM" if options.workers.slurm else "this machine")

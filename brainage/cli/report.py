@@ -11,7 +11,10 @@ import typer
 def report(
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="The CSV that brainage predict wrote, or T1w scans.", metavar="AGES.csv|SCAN..."),
+        typer.Argument(
+            help="The CSV that brainage predict wrote, or what it takes: scans or a list of them.",
+            metavar="AGES.csv|SCAN...",
+        ),
     ],
     output: Annotated[
         Path,
@@ -51,11 +54,12 @@ def report(
     OUT/ages.csv and OUT/maps kept. A scan that failed gets a page that says so. Exit code 3 if some failed.
     DICOM files need pydicom and Chromium: pip install 'brainage\\[dicom]'.
     """
+    from brainage.data.listing_table import lists_scans
     from brainage.evaluate.ages import is_simulated
     from brainage.report.dicom import require_programs
     from brainage.report.html import write_pages, write_report
 
-    from_table = len(inputs) == 1 and inputs[0].suffix.lower() == ".csv"
+    from_table = len(inputs) == 1 and inputs[0].suffix.lower() == ".csv" and not lists_scans(inputs[0])
     page = output.suffix.lower() in (".html", ".htm")
     if page and not from_table:
         raise typer.BadParameter("must be a folder where scans are given", param_hint="--output")
@@ -73,9 +77,9 @@ def report(
     # Scans or participants of a cohort that brainage simulate wrote.
     folders = [participants.parent] if participants is not None else []
     folders += [raw] if raw is not None else []
-    folders += (
-        [] if from_table else [folder for path in inputs for folder in (path, *path.absolute().parents)]
-    )
+    if not from_table:
+        files = [file for path in inputs for file in (_files_of_list(path) if lists_scans(path) else [path])]
+        folders += [folder for file in files for folder in (file, *file.absolute().parents)]
     simulated = any(is_simulated(folder) for folder in folders)
     if page:
         write_report(
@@ -87,7 +91,7 @@ def report(
     ages = inputs[0]
     if not from_table:
         ages, maps = output / "ages.csv", output / "maps"
-        code = _predict(inputs, ages, maps, model)
+        code = _predict(inputs, ages, maps, model, participants)
     for path in write_pages(
         output,
         ages,
@@ -104,12 +108,18 @@ def report(
         raise typer.Exit(code)
 
 
-def _predict(scans: list[Path], ages: Path, maps: Path, model: Path | None) -> int:
+def _files_of_list(path: Path) -> list[Path]:
+    from brainage.data.listing_table import read_list
+
+    return [scan.path for scan in read_list(path).scans]
+
+
+def _predict(scans: list[Path], ages: Path, maps: Path, model: Path | None, participants: Path | None) -> int:
     """Run ``brainage predict``; its exit code, so that failed scans get their pages all the same."""
     from brainage.cli.predict import predict
 
     try:
-        predict(scans, ages, maps=maps, model=model)
+        predict(scans, ages, maps=maps, model=model, participants=participants)
     except typer.Exit as end:
         return end.exit_code
     return 0

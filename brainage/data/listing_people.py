@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,21 +36,32 @@ class Roll:
 
 def call_roll(listing: Listing) -> Roll:
     """Compare the scans with ``participants.tsv`` of their BIDS folder, or with the list that named them."""
+    found = {scan.participant_id for scan in listing.scans}
     if not listing.bids or not (listing.root / "participants.tsv").is_file():
-        return Roll(notes=listing.notes)
+        people = listing.people
+        remarks = {} if people is None else _remarks(people, listing.notes, found, "list")
+        return Roll(remarks=remarks, notes=listing.notes)
     try:
         people, notes = parse_participants(listing.root / "participants.tsv")
     except InputError as error:
         return Roll(notes=(str(error),))
     listed = set(people["participant_id"])
-    found = {scan.participant_id for scan in listing.scans}
     tried = {problem.path.relative_to(listing.root).parts[0] for problem in listing.problems}
     remarks = {name: "no row in participants.tsv, so no age" for name in found - listed}
-    for name in found & listed:
+    remarks |= _remarks(people, notes, found & listed, "participants.tsv")
+    return Roll(tuple(sorted(listed - found - tried)), remarks, tuple(notes))
+
+
+def _remarks(
+    people: pd.DataFrame, notes: Sequence[str], names: Collection[str], source: str
+) -> dict[str, str]:
+    """Why participants have no age, of those whom a note on their table names."""
+    remarks = {}
+    for name in names:
         own = [note for note in notes if name in note.replace(",", " ").split()]
         if own and people.loc[people["participant_id"] == name, "age"].isna().all():
-            remarks[name] = f"participants.tsv: {own[0]}"
-    return Roll(tuple(sorted(listed - found - tried)), remarks, tuple(notes))
+            remarks[name] = f"{source}: {own[0]}"
+    return remarks
 
 
 def write_people(listing: Listing, out_dir: Path, only: Collection[str] = ()) -> None:

@@ -58,10 +58,12 @@ def read_list(path: str | PathLike[str]) -> ScanList:
     for index, text, name, session in rows:
         file = path.parent / text
         try:
-            scans.append(_scan_of_row(file, text, name, session))
+            if text.lower() in MISSING:
+                raise InputError(path, f"no path in row {index + 1}", "the path of a scan", "fill it in")
+            scans.append(_scan_of_row(file, name, session))
             kept.append(index)
         except InputError as error:
-            problems.append(Problem(file, str(error)))
+            problems.append(Problem(file if text else path, str(error)))
     people: pd.DataFrame | None = None
     notes: list[str] = []
     if kept and set(_ABOUT_PEOPLE) & set(raw.columns):
@@ -74,9 +76,16 @@ def read_list(path: str | PathLike[str]) -> ScanList:
     return ScanList(scans, problems, people, notes)
 
 
-def _scan_of_row(file: Path, text: str, name: str, session: str) -> Scan:
-    if text.lower() in MISSING:
-        raise InputError(file, "a row without a path", "the path of a scan", "fill it in")
+def lists_scans(path: str | PathLike[str]) -> bool:
+    """Whether a table names files and no predicted ages, so that its scans are still to be predicted."""
+    path = Path(path)
+    if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
+        return False
+    columns = set(read_table(path).columns.str.lower())
+    return "predicted_age" not in columns and not columns.isdisjoint(_PATH_COLUMNS)
+
+
+def _scan_of_row(file: Path, name: str, session: str) -> Scan:
     dicom = file.is_dir() or is_dicom(file)
     if dicom and name:
         scan = Scan(file, "", "", {})

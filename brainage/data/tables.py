@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
+import io
 from os import PathLike
 from pathlib import Path
 
@@ -24,27 +27,70 @@ PREDICTION_COLUMNS = (
     "interval_level",
     "interval_scope",
 )
+# What it says beside a prediction where the true age is known.
+GAP_COLUMNS = ("age", "gap", "gap_cole", "gap_de_lange", "bias_slope", "bias_intercept")
+_SEPARATORS = (",", "\t", ";")
 
 
 def read_table(path: str | PathLike[str]) -> pd.DataFrame:
     """A CSV, or by default a TSV, with every cell as stripped text.
 
+    Where the header has none of the separator that the file's ending promises, but another one, that one
+    counts: in many countries spreadsheets write semicolons into a CSV. Short rows get empty cells.
+
     Raises:
-        InputError: no such file, no table in it, or no rows.
+        InputError: no such file, no UTF-8 or UTF-16 text, no table in it, no rows, or a row with more cells
+            than the header, which would shift them all.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(path, "no such file", "a table", "check the path")
-    sep = "," if path.suffix.lower() == ".csv" else "\t"
+    text = _text_of(path)
+    promised = "," if path.suffix.lower() == ".csv" else "\t"
+    header = text.partition("\n")[0]
+    separator = next((one for one in (promised, *_SEPARATORS) if one in header), promised)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        table = pd.read_csv(path, sep=sep, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        lines = [
+            (reader.line_num, [cell.strip() for cell in cells]) for cells in reader if "".join(cells).strip()
+        ]
+    except csv.Error as error:
         raise InputError(
             path, "no readable table", "text with a header row", "write the file again"
         ) from error
-    if table.empty:
+    if not lines:
+        raise InputError(path, "no readable table", "text with a header row", "write the file again")
+    names, rows = _distinct(lines[0][1]), lines[1:]
+    if not rows:
         raise InputError(path, "no rows", "at least one row under the header", "write the file again")
-    return table.fillna("").apply(lambda column: column.str.strip())
+    for number, cells in rows:
+        if any(cells[len(names) :]):
+            found = f"{len(cells)} cells in line {number} under a header of {len(names)}"
+            raise InputError(
+                path, found, "as many cells as columns", "put text that holds a separator in quotes"
+            )
+    filled = [(cells + [""] * len(names))[: len(names)] for _, cells in rows]
+    return pd.DataFrame(filled, columns=names, dtype=str)
+
+
+def _text_of(path: Path) -> str:
+    data = path.read_bytes()
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            path, "letters that are not UTF-8", "a table in UTF-8", "save it as CSV UTF-8"
+        ) from error
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Names of columns, a repeated or missing one with its number."""
+    found: list[str] = []
+    for index, name in enumerate(names):
+        own = name or f"column {index + 1}"
+        found.append(own if own not in found else f"{own}.{index + 1}")
+    return found
 
 
 def with_bids_ids(table: pd.DataFrame, path: Path) -> pd.DataFrame:

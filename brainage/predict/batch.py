@@ -35,11 +35,17 @@ logger = logging.getLogger("brainage")
 
 @dataclass(frozen=True)
 class Request:
-    """A raw scan to predict, the volume of a preprocessed one (``scan`` is None), or what cannot be read."""
+    """A raw scan to predict, the volume of a preprocessed one (``scan`` is None), or what cannot be read.
+
+    Attributes:
+        path, scan, problem: one of the three.
+        age: true age in years, where the list that named the scan has it.
+    """
 
     path: Path
     scan: Scan | None = None
     problem: str = ""
+    age: float | None = None
 
 
 def find_requests(paths: Sequence[Path]) -> list[Request]:
@@ -55,7 +61,12 @@ def find_requests(paths: Sequence[Path]) -> list[Request]:
         except InputError as error:
             requests.append(Request(path, problem=str(error)))
             continue
-        requests += [Request(scan.path, scan) for scan in listing.scans]
+        for note in listing.notes:
+            logger.info("%s", note)
+        ages = TrueAges(listing.people) if listing.people is not None else None
+        for scan in listing.scans:
+            age = ages.of(scan.participant_id, scan.session_id) if ages else None
+            requests.append(Request(scan.path, scan, age=age))
         requests += [_refused(problem) for problem in listing.problems]
     own = iter(with_ids_of_their_own(request.scan for request in requests if request.scan))
     return [replace(request, scan=next(own)) if request.scan else request for request in requests]
@@ -108,7 +119,7 @@ def predict_request(
         settings: of preprocessing raw scans, by default :func:`settings_for` the model. Volumes made in
             another way than the training scans get a warning.
         all_maps: in native space too those of every layer, and the shares.
-        true_ages: chronological ages, where known, from which the gaps follow.
+        true_ages: chronological ages, where known, from which the gaps follow; by default the request's own.
     """
     row: dict[str, Any] = dict.fromkeys(PREDICTION_COLUMNS, "")
     row["path"] = str(request.path)
@@ -135,7 +146,7 @@ def predict_request(
         # One scan must not cost the others; the traceback goes to the log.
         logger.debug("Prediction failed", exc_info=True)
         return _failed(row, f"{request.path.name}: unexpected error: {plain_words(error)}")
-    age = true_ages.of(scan.participant_id, scan.session_id) if true_ages else None
+    age = true_ages.of(scan.participant_id, scan.session_id) if true_ages else request.age
     messages = [*scan.warnings, *range_warnings(trained, prediction, scan)]
     row |= {
         "predicted_age": f"{prediction.age:.2f}",

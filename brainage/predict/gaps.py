@@ -6,10 +6,9 @@ travels with the model (``age_bias`` of its facts), so nothing of the scans at h
 
 from __future__ import annotations
 
+from brainage.data.tables import GAP_COLUMNS
 from brainage.evaluate.bias import AgeBias, correct_cole, correct_de_lange
 from brainage.models.weights import TrainedModel
-
-GAP_COLUMNS = ("age", "gap", "gap_cole", "gap_de_lange", "bias_slope", "bias_intercept")
 
 
 def gap_columns(trained: TrainedModel, predicted: float, age: float | None) -> dict[str, str]:

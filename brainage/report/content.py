@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from brainage.data.participants import parse_participants
-from brainage.data.tables import PREDICTION_COLUMNS
+from brainage.data.tables import GAP_COLUMNS, PREDICTION_COLUMNS
 from brainage.errors import InputError
 from brainage.evaluate.ages import read_predictions
 from brainage.predict.interval_scope import UNKNOWN
@@ -145,7 +145,7 @@ def collect_cohort(
 
     Args:
         ages: the CSV of ``brainage predict``.
-        participants: BIDS ``participants.tsv`` with chronological ages.
+        participants: BIDS ``participants.tsv`` with chronological ages; without it those of the ages file.
         maps: the folder given to ``brainage predict --maps``.
 
     Raises:
@@ -161,6 +161,8 @@ def collect_cohort(
         regions = _file_of_scan(maps, text, "_regions.tsv")
         prefix = regions.with_name(regions.name.removesuffix("_regions.tsv")) if regions else None
         age = known_ages.get((who, session), known_ages.get((who, "")))
+        if participants is None:
+            age = _number(text.get("age"))
         predicted = _number(text["predicted_age"])
         reference_age = predicted if age is None else age
         facts, problems = _facts(prefix)
@@ -232,7 +234,8 @@ def _quality(row: Mapping[str, Any]) -> dict[str, str]:
     figures = {}
     for name, value in row.items():
         # The columns that every file has are shown elsewhere on the page.
-        if name in PREDICTION_COLUMNS or value == "" or any(word in name.lower() for word in _VERSION_WORDS):
+        elsewhere = name in (*PREDICTION_COLUMNS, *GAP_COLUMNS)
+        if elsewhere or value == "" or any(word in name.lower() for word in _VERSION_WORDS):
             continue
         number = _number(value)
         figures[name.replace("_", " ")] = str(value) if number is None else f"{number:.4g}"

@@ -142,3 +142,14 @@ def test_an_interrupted_run_keeps_what_is_done(cohort, tmp_path, monkeypatch):
     result = invoke(cohort, tmp_path / "out", "--jobs", "1")
     assert result.exit_code not in (0, 3)
     assert status(tmp_path / "out")["status"]["sub-01/anat/sub-01_T1w.nii.gz"] == "ok"
+
+
+def test_a_dry_run_names_who_has_no_scan_and_whose_age_is_none(cohort, tmp_path):
+    table = "participant_id\tage\nsub-01\t89+\nsub-02\t50\nsub-03\t60\n"
+    (cohort / "participants.tsv").write_text(table)
+    result = invoke(cohort, tmp_path / "out", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "sub-03: in participants.tsv but without a T1w scan" in result.stdout
+    assert "sub-01 '89+'" in result.stderr
+    one = invoke(cohort, tmp_path / "out", "--dry-run", "--participant-label", "01")
+    assert "sub-03" not in one.stdout

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from brainage.data.listing import list_scans
+from brainage.data.listing_people import call_roll
+from brainage.data.listing_table import lists_scans
 from brainage.errors import InputError
 
 
@@ -78,7 +80,7 @@ def test_a_table_of_scans(touch, tmp_path):
     assert dict(listing.scans[1].entities) == {"sub": "9", "ses": "2", "run": "1"}
     messages = [problem.message for problem in listing.problems]
     assert "the id '../../etc'" in messages[0]
-    assert "without a path" in messages[1]
+    assert messages[1].startswith("scans.csv: found no path in row 5")
     assert "the id sub-P01_ses-1 of another row" in messages[2]
     people = listing.people.set_index("participant_id")
     assert people["age"].dropna().to_dict() == {"sub-9": 70}
@@ -89,3 +91,26 @@ def test_a_table_without_paths(touch, tmp_path):
     (tmp_path / "x.tsv").write_text("participant_id\tage\nsub-1\t3\n")
     with pytest.raises(InputError, match="no column path among participant_id, age"):
         list_scans([tmp_path / "x.tsv"])
+
+
+def test_a_list_is_told_from_a_table_of_ages(tmp_path):
+    for name, header, expected in (
+        ("list.csv", "path,id,age", True),
+        ("german.csv", "Path;ID;Age", True),
+        ("list.tsv", "t1w\tid", True),
+        ("ages.csv", "participant_id,path,predicted_age", False),
+        ("participants.tsv", "participant_id\tage", False),
+        ("a.nii", "path,id", False),
+    ):
+        (tmp_path / name).write_text(f"{header}\na,b,c\n" if "," in header else f"{header}\na\n")
+        assert lists_scans(tmp_path / name) == expected
+    assert not lists_scans(tmp_path / "absent.csv")
+
+
+def test_a_list_remarks_on_ages_that_count_as_missing(touch, tmp_path):
+    touch("a.nii", "b.nii")
+    (tmp_path / "scans.csv").write_text("path,id,age\na.nii,01,89+\nb.nii,02,40\n")
+    remarks = call_roll(list_scans([tmp_path / "scans.csv"])).remarks
+    assert list(remarks) == ["sub-01"]
+    assert "top-coded" in remarks["sub-01"]
+    assert "'89+'" in remarks["sub-01"]

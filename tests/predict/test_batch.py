@@ -56,3 +56,11 @@ def test_scans_are_judged_by_the_limits_of_today_unless_a_recipe_says_otherwise(
     predict_request(request, trained, tmp_path, None)
     predict_request(request, trained, tmp_path, None, frozen)
     assert asked == [settings_for(trained), frozen]
+
+
+def test_a_list_s_ages_go_with_its_scans(tmp_path: Path) -> None:
+    for name in ("a.nii", "b.nii", "c.nii"):
+        (tmp_path / name).touch()
+    (tmp_path / "list.csv").write_text("path,id,age\na.nii,01,P42Y\nb.nii,02,89+\n")
+    requests = find_requests([tmp_path / "list.csv", tmp_path / "c.nii"])
+    assert [request.age for request in requests] == [42, None, None]

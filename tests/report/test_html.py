@@ -196,3 +196,33 @@ def test_the_command_writes_the_page_and_names_it(files):
     assert result.exit_code == 0, result.output
     assert result.stdout.strip() == str(page)
     assert page.is_file()
+
+
+def test_ages_of_the_ages_file_count_where_no_participants_are_given(files):
+    path = files / "ages.csv"
+    head, first, *rest = path.read_text("utf-8").splitlines()
+    lines = [f"{head},age,gap,bias_slope", f"{first},30,1.26,0.93", *(f"{line},,," for line in rest)]
+    path.write_text("\n".join(lines))
+    page = write(files)
+    assert "+1.3" in page
+    assert "bias slope" not in page
+    assert "0.93" not in page
+
+
+def test_a_list_of_scans_is_predicted_and_keeps_its_ages(files, monkeypatch):
+    asked = {}
+
+    def predict(scans, output, **options):
+        asked.update(scans=scans, **options)
+        output.parent.mkdir()
+        output.write_bytes((files / "ages.csv").read_bytes())
+
+    monkeypatch.setattr("brainage.cli.predict.predict", predict)
+    (files / "list.csv").write_text("path,id,age\nx.nii,01,30\n")
+    out = files / "out"
+    options = ["-o", str(out), "--participants", str(files / "participants.tsv")]
+    result = CliRunner().invoke(app, ["report", str(files / "list.csv"), *options])
+    assert result.exit_code == 0, result.output
+    assert asked["scans"] == [files / "list.csv"]
+    assert asked["participants"] == files / "participants.tsv"
+    assert (out / "index.html").is_file()
