@@ -14,6 +14,7 @@ byte, and no scan that the killed run had finished may be done again.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import resource
 import shutil
@@ -21,7 +22,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -29,6 +34,7 @@ import pandas as pd
 from rich.console import Console
 from small_scans import small_scan, write_small_scans
 
+from brainage.data.cohort import Scan
 from brainage.files import sha256_of, write_json
 
 PROGRAM = [sys.executable, "-c", "from brainage.cli.main import run; run()", "-q"]
@@ -169,34 +175,60 @@ def through_faults(options: argparse.Namespace) -> dict[str, object]:
 
 
 def throughput(options: argparse.Namespace) -> dict[str, object]:
-    """Scans a minute with one single-threaded worker and with several, in turn, without start-up; medians."""
+    """Scans a minute with one single-threaded worker and with several, in turn, without start-up; medians.
+
+    Beside the engine, plain processes that take the next scan from a queue and know nothing of one another:
+    what the machine itself loses when several of them work at once.
+    """
     from brainage.config import PreprocessRecipe
     from brainage.data.cohort import find_scans
     from brainage.preprocess.batch import preprocess_row
-    from brainage.preprocess.engine import run_isolated
-    from brainage.preprocess.engine_cluster import Workers, connected
 
     root = options.out / "throughput"
     write_small_scans(root, options.throughput)
     scans, _ = find_scans(root)
     result: dict[str, object] = {"scans": len(scans), "load_average": os.getloadavg()[0], "nice": os.nice(0)}
-    rates: dict[int, list[float]] = {1: [], options.jobs: []}
-    for jobs in (1, options.jobs) * options.rounds:
-        begin = time.monotonic()
-        with connected(Workers(jobs=jobs), jobs) as client:
-            client.wait_for_workers(jobs)
-            arguments = (root.parent / f"warm{jobs}", PreprocessRecipe(), True)
-            # Imports and templates are loaded once a worker.
-            list(run_isolated(client, scans[:jobs], preprocess_row, arguments))
-            result[f"start_seconds_{jobs}"] = round(time.monotonic() - begin, 1)
+    rates: dict[tuple[str, int], list[float]] = {}
+    for kind, means in (("engine", _by_the_engine), ("processes", _by_processes)) * options.rounds:
+        for jobs in (1, options.jobs):
             begin = time.monotonic()
-            arguments = (root.parent / f"timed{jobs}", PreprocessRecipe(), True)
-            list(run_isolated(client, scans, preprocess_row, arguments))
-            rates[jobs].append(60 * len(scans) / (time.monotonic() - begin))
-            result[f"scans_a_minute_{jobs}"] = [round(rate, 2) for rate in rates[jobs]]
-    several, one = (float(np.median(rates[jobs])) for jobs in (options.jobs, 1))
-    result["efficiency"] = round(several / one / options.jobs, 3)
-    return result
+            with means(jobs) as work:
+                # Imports and templates are loaded once a worker.
+                warm, timed = (options.out / f"{phase}-{kind}{jobs}" for phase in ("warm", "timed"))
+                work(scans[:jobs], preprocess_row, (warm, PreprocessRecipe(), True))
+                result[f"start_seconds_{kind}_{jobs}"] = round(time.monotonic() - begin, 1)
+                begin = time.monotonic()
+                work(scans, preprocess_row, (timed, PreprocessRecipe(), True))
+                rate = 60 * len(scans) / (time.monotonic() - begin)
+            rates.setdefault((kind, jobs), []).append(round(rate, 2))
+    for kind in ("engine", "processes"):
+        several, one = (float(np.median(rates[kind, jobs])) for jobs in (options.jobs, 1))
+        result[f"efficiency_{kind}"] = round(several / one / options.jobs, 3)
+    return result | {f"scans_a_minute_{kind}_{jobs}": found for (kind, jobs), found in rates.items()}
+
+
+Work = Callable[[Sequence[Scan], Callable[..., Any], tuple[Any, ...]], object]
+
+
+@contextmanager
+def _by_the_engine(jobs: int) -> Iterator[Work]:
+    from brainage.preprocess.engine import run_isolated
+    from brainage.preprocess.engine_cluster import Workers, connected
+
+    with connected(Workers(jobs=jobs), jobs) as client:
+        client.wait_for_workers(jobs)
+        yield lambda scans, function, arguments: list(run_isolated(client, scans, function, arguments))
+
+
+@contextmanager
+def _by_processes(jobs: int) -> Iterator[Work]:
+    from brainage.preprocess.engine_cluster import OneScanAtATime
+
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, OneScanAtATime().setup, (None,)) as pool:
+        yield lambda scans, function, arguments: [
+            done.result() for done in [pool.submit(function, scan, *arguments) for scan in scans]
+        ]
 
 
 def memory(options: argparse.Namespace) -> dict[str, object]:
