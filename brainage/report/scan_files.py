@@ -11,7 +11,9 @@ import nibabel as nib
 import numpy as np
 
 from brainage.anatomy.grid import SPACE
+from brainage.data.formats_reading import open_image, read_values
 from brainage.errors import BrainageError, InputError
+from brainage.preprocess.geometry import geometry_of
 
 NATIVE = "T1w"
 _PREPROCESSED = f"_space-{SPACE}_res-2_desc-preproc_T1w.nii.gz"
@@ -63,18 +65,16 @@ class ScanImages:
         Raises:
             InputError: the scan is not there or is no image, or the maps lie on another grid than it.
         """
-        image = read_image(self.scan, "the T1-weighted scan that was predicted")
+        if not self.scan.exists():
+            raise InputError(self.scan, "no such file", "the T1-weighted scan that was predicted", _AGAIN)
+        image = open_image(self.scan)
         contribution = self.map("contribution")
         shape = tuple(int(size) for size in image.shape)
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
-        unit = {"meter": 1000.0, "micron": 0.001}.get(_unit(image), 1.0)
-        affines = [
-            matrix for matrix, code in (image.get_sform(True), _qform(image)) if code and matrix is not None
-        ]
-        fits = shape == contribution.shape[:3] and any(
-            np.allclose(np.diag([unit, unit, unit, 1.0]) @ matrix, contribution.affine, atol=0.02)
-            for matrix in affines or [image.affine]
+        # As preprocessing read it, whatever the format and the units.
+        fits = shape == contribution.shape[:3] and np.allclose(
+            geometry_of(image, shape, self.scan)[0], contribution.affine, atol=0.02
         )
         if not fits:
             raise InputError(
@@ -83,7 +83,7 @@ class ScanImages:
                 f"the grid and the affine of that scan, {' x '.join(map(str, shape))} voxels",
                 _AGAIN,
             )
-        return nib.Nifti1Image(np.asarray(image.dataobj).reshape(shape), contribution.affine)
+        return nib.Nifti1Image(read_values(image, shape, self.scan), contribution.affine)
 
 
 def read_facts(prefix: Path) -> dict[str, Any] | None:
@@ -121,18 +121,3 @@ def read_image(path: Path, expected: str) -> nib.Nifti1Image:
         raise
     except Exception as error:  # nibabel raises whatever the damage leads to
         raise InputError(path, "no readable NIfTI file", expected, _AGAIN) from error
-
-
-def _qform(image: nib.Nifti1Image) -> tuple[np.ndarray | None, int]:
-    try:
-        matrix, code = image.get_qform(True)
-    except ValueError:  # a quaternion that is none
-        return None, 0
-    return matrix, int(code)
-
-
-def _unit(image: nib.Nifti1Image) -> str:
-    try:
-        return str(image.header.get_xyzt_units()[0])
-    except KeyError:
-        return ""

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from brainage.cli.main import app
 from brainage.predict.interval_scope import UNKNOWN
 from brainage.predict.reference import fit_reference
+from brainage.preprocess.load import read_scan
 from brainage.report.html import write_pages
 from brainage.report.scan_files import ScanImages
 from brainage.report.scan_page import split_reasons
@@ -28,6 +29,13 @@ assert _SPEC.loader is not None
 _READER = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_READER)
 Page = _READER.Page
+_SERIES_SPEC = importlib.util.spec_from_file_location(
+    "dicom_series", Path(__file__).parent.parent / "data" / "dicom_series.py"
+)
+assert _SERIES_SPEC is not None
+assert _SERIES_SPEC.loader is not None
+_SERIES = importlib.util.module_from_spec(_SERIES_SPEC)
+_SERIES_SPEC.loader.exec_module(_SERIES)
 
 SCOPE = "The interval holds for one scanner: others were off by 7.0 years."
 EVIL = "<script>alert(1)</script>"
@@ -286,3 +294,28 @@ def test_the_command_writes_pages_from_the_table(files: Path) -> None:
         app, ["report", str(files / "sub-2_T1w.nii.gz"), "-o", str(files / "page.html")]
     )
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("ending", [".mgz", ".hdr", "_metres.nii", "_dicom"])
+def test_a_scan_of_any_format_that_preprocessing_takes_is_shown(tmp_path: Path, ending: str) -> None:
+    values = np.random.default_rng(0).uniform(1, 800, (60, 66, 56)).astype(np.float32)
+    affine = np.diag([-3.0, 3.0, 3.0, 1.0])
+    affine[:3, 3] = 90, -95, -80
+    path = tmp_path / f"scan{ending}"
+    if ending == ".mgz":
+        nib.save(nib.MGHImage(values, affine), path)
+    elif ending == ".hdr":
+        nib.save(nib.AnalyzeImage(values.astype(np.int16), affine), path)
+    elif ending == "_dicom":
+        _SERIES.write_series(path, values, spacing=(3.0, 3.0, 3.0))
+    else:
+        image = nib.Nifti1Image(values, np.diag([0.001, 0.001, 0.001, 1.0]) @ affine)
+        image.header.set_xyzt_units("meter")
+        nib.save(image, path)
+    array, own, _ = read_scan(path)
+    write_maps(tmp_path / "maps", "sub-1", own, array.shape)
+    prefix = tmp_path / "maps" / "sub-1" / "sub-1"
+    shown = ScanImages(prefix, path).t1()
+    np.testing.assert_allclose(shown.affine, own, atol=1e-4)
+    assert np.corrcoef(np.asarray(shown.dataobj).ravel(), array.ravel())[0, 1] > 0.99
+    assert viewer_data(ScanImages(prefix, path))
