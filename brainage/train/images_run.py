@@ -15,6 +15,7 @@ from brainage.models.model_file import model_fingerprint
 from brainage.train.devices import start_fabric
 from brainage.train.fit import Progress, fit, quiet
 from brainage.train.images import ImageTask
+from brainage.train.same_run import claim, digest
 from brainage.train.versions import versions
 from brainage.vision_config import VisionRecipe
 
@@ -34,6 +35,7 @@ def train_classifier(
         CheckpointError: ``out`` holds another training.
     """
     fabric = fabric or start_fabric(recipe.train)
+    claim(out, recipe, {"images": len(train), "classes": digest(train.classes)}, fabric)
     torch.manual_seed(recipe.train.seed)
     task = ImageTask(ImageClassifier(recipe.model, len(train.classes)), train, recipe, validation)
     model = cast(ImageClassifier, fit(task, recipe.train, out, progress, fabric)).cpu().eval()

@@ -17,6 +17,7 @@ from brainage.retrieval_config import RetrievalRecipe
 from brainage.train.devices import start_fabric
 from brainage.train.fit import Progress, fit, quiet
 from brainage.train.retrieval import Measure, RetrievalTask
+from brainage.train.same_run import claim, digest
 from brainage.train.versions import versions
 
 
@@ -46,6 +47,7 @@ def train_retriever(
         CheckpointError: ``out`` holds another training.
     """
     fabric = fabric or start_fabric(recipe.train)
+    claim(out, recipe, {"images": len(train), "captions": digest(train.captions)}, fabric)
     tokenizer = tokenizer_of(recipe.tokenizer, train.captions)
     torch.manual_seed(recipe.train.seed)
     task = RetrievalTask(

@@ -26,6 +26,7 @@ from brainage.train.devices import start_fabric
 from brainage.train.fit import Progress, fit, quiet
 from brainage.train.layout import lay_out
 from brainage.train.regional_age import fit_regional_ages
+from brainage.train.same_run import claim
 from brainage.train.versions import versions
 
 _LEAST_STD = 0.02  # share of a block; keeps bins that are empty in every training scan from dominating
@@ -57,6 +58,7 @@ def train_run(
         CheckpointError: ``out`` holds another training.
     """
     fabric = fabric or start_fabric(recipe.train)
+    claim(out, recipe, {"cohort": cohort.fingerprint}, fabric)
     layout, regions = lay_out(recipe)
     predictions = contributions_CR = None
     if recipe.train.folds:

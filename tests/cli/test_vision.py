@@ -154,7 +154,8 @@ def test_a_checkpoint_for_other_classes(pictures):
     assert "val: found folders of unknown classes: grey; expected the 2 classes" in outcome.output
     outcome = brainage(*train)
     assert outcome.exit_code == 1
-    assert "training_state.pt: found the state of another model" in outcome.output
+    assert "settings.json: found a training with data.classes" in outcome.output
+    assert "data.images = 8; expected" in outcome.output
 
 
 def test_a_published_head_for_other_classes_begins_anew(pictures, caplog):
