@@ -81,6 +81,8 @@ def report(
         files = [file for path in inputs for file in (_files_of_list(path) if lists_scans(path) else [path])]
         folders += [folder for file in files for folder in (file, *file.absolute().parents)]
     simulated = any(is_simulated(folder) for folder in folders)
+    if from_table and not simulated:
+        simulated = _all_simulated(inputs[0])
     if page:
         write_report(
             output, inputs[0], participants=participants, maps=maps, title=title, simulated=simulated
@@ -106,6 +108,16 @@ def report(
         typer.echo(path)
     if code:
         raise typer.Exit(code)
+
+
+def _all_simulated(ages: Path) -> bool:
+    """Whether every scan of a table of ages still lies in a cohort that ``brainage simulate`` wrote."""
+    from brainage.data.tables import read_table
+    from brainage.evaluate.ages import is_simulated
+
+    table = read_table(ages)
+    places = {Path(text).absolute().parent for text in table.get("path", []) if text}
+    return bool(places) and all(any(map(is_simulated, (place, *place.parents))) for place in places)
 
 
 def _files_of_list(path: Path) -> list[Path]:

@@ -1,4 +1,5 @@
 import io
+import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -226,3 +227,15 @@ def test_a_list_of_scans_is_predicted_and_keeps_its_ages(files, monkeypatch):
     assert asked["scans"] == [files / "list.csv"]
     assert asked["participants"] == files / "participants.tsv"
     assert (out / "index.html").is_file()
+
+
+def test_a_table_of_simulated_scans_says_so(files):
+    for name, said in (("made", "Simulated brains"), ("real", "Heads")):
+        (files / name / "sub-1").mkdir(parents=True)
+        (files / name / "dataset_description.json").write_text(json.dumps({"Name": said}))
+        rows = f"sub-1,{files}/made/sub-1/a.nii,40\nsub-2,{files}/{name}/b.nii,50\n"
+        (files / f"{name}.csv").write_text(f"participant_id,path,predicted_age\n{rows}")
+        page = files / f"{name}.html"
+        result = CliRunner().invoke(app, ["report", str(files / f"{name}.csv"), "-o", str(page)])
+        assert result.exit_code == 0, result.output
+        assert ("Simulated data" in page.read_text("utf-8")) == (name == "made")
