@@ -106,8 +106,13 @@ def quality_figures(quality: Mapping[str, str], facts: Mapping[str, Any]) -> dic
 
 
 def split_reasons(message: str) -> list[str]:
-    """The clauses of a message, which semicolons part; those within brackets belong to a clause."""
-    return [reason for reason in re.split(r";\s+(?![^(]*\))", message) if reason]
+    """The clauses of a message, which semicolons part; those within brackets belong to a clause.
+
+    What an error expected, and what to do, stay together as the last one.
+    """
+    found, mark, remedy = message.partition("; expected ")
+    reasons = [reason for reason in re.split(r";\s+(?![^(]*\))", found) if reason]
+    return [*reasons, f"expected {remedy}"] if mark else reasons
 
 
 def scan_curve(scans: list[ScanEntry], facts: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -283,6 +283,15 @@ def test_clauses_in_brackets_stay_together() -> None:
     assert split_reasons("") == []
 
 
+def test_what_an_error_expected_and_its_remedy_stay_together() -> None:
+    error = "x.nii: found no brain; nor a skull (1; 2); expected a head; look at it."
+    assert split_reasons(error) == [
+        "x.nii: found no brain",
+        "nor a skull (1; 2)",
+        "expected a head; look at it.",
+    ]
+
+
 def test_the_command_writes_pages_from_the_table(files: Path) -> None:
     result = CliRunner().invoke(
         app, ["report", str(files / "ages.csv"), "-o", str(files / "pages"), "--maps", str(files / "maps")]
