@@ -26,6 +26,10 @@ PITCHES = (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)
 TURNS = (-20.0, 0.0, 20.0)
 # Voxels on which they are compared, mm, and how many are followed up.
 COARSE_SPACING, KEPT_STARTS = 6.0, 3
+# So many in all where no likely brain is found: correlation with the template, volume and ratio of the
+# affine's singular values that a likely one has.
+MORE_STARTS = 18
+LIKELY_NCC, LIKELY_ML, LIKELY_STRETCH = 0.7, (700.0, 2300.0), 1.6
 # What lies farther below the top of a head is mostly neck, mm.
 HEAD_HEIGHT = 160.0
 # Descent that is good enough for a start of the next step.
@@ -136,11 +140,32 @@ class HeadAlignment:
 def align_head(scan: sitk.Image, template: HeadTemplate) -> HeadAlignment:
     """Similarity from several starts, affine (Mattes mutual information), then a smooth deformation (demons).
 
+    Mutual information can be high where a brain of half the size fits a part of the head. Where no likely
+    brain is found, the next best starts are followed, and what comes of them is given if that is likely.
+
     Raises:
         ValueError: the scan shows no head.
     """
     small, points = _foreground(_isotropic(scan, 2.0))
-    similarity = _best_start(template, small, points)
+    starts = _promising_starts(template, small, points)
+    found = _align_from(starts[:KEPT_STARTS], small, template)
+    if _is_likely(found, template):
+        return found
+    other = _align_from(starts[KEPT_STARTS:], small, template)
+    return other if _is_likely(other, template) else found
+
+
+def _align_from(
+    starts: list[sitk.Similarity3DTransform], small: sitk.Image, template: HeadTemplate
+) -> HeadAlignment:
+    near = template.near(25.0)
+
+    def follow(start: sitk.Similarity3DTransform) -> tuple[sitk.Transform, float]:
+        return _register_roughly(template.head, small, start, (4,), (4.0,), near)
+
+    # The metric is the negative mutual information.
+    reached = min(in_parallel(follow, starts), key=lambda pair: pair[1])[0]
+    similarity = sitk.Similarity3DTransform(reached)
     affine = sitk.AffineTransform(3)
     affine.SetCenter(similarity.GetCenter())
     affine.SetMatrix(similarity.GetMatrix())
@@ -156,6 +181,15 @@ def align_head(scan: sitk.Image, template: HeadTemplate) -> HeadAlignment:
     warped = array_from_image(sitk.Resample(template.head, moved, warp, sitk.sitkLinear))
     ncc = float(np.corrcoef(array_from_image(moved)[inside], warped[inside])[0, 1])
     return HeadAlignment(affine, warp, moved, brain, ncc)
+
+
+def _is_likely(found: HeadAlignment, template: HeadTemplate) -> bool:
+    matrix = np.array(found.affine.GetMatrix()).reshape(3, 3)
+    stretches = np.linalg.svd(matrix, compute_uv=False)
+    voxel_ml = np.prod(template.brain.GetSpacing()) / 1000.0
+    volume_ml = float(array_from_image(template.brain).sum() * voxel_ml * abs(np.linalg.det(matrix)))
+    likely_size = LIKELY_ML[0] <= volume_ml <= LIKELY_ML[1]
+    return found.ncc >= LIKELY_NCC and likely_size and stretches[0] <= LIKELY_STRETCH * stretches[2]
 
 
 def _isotropic(image: sitk.Image, spacing: float) -> sitk.Image:
@@ -183,8 +217,10 @@ def _foreground(image: sitk.Image) -> tuple[sitk.Image, np.ndarray]:
     return sitk.Clamp(image, sitk.sitkFloat32, 0.0, ceiling), points
 
 
-def _best_start(template: HeadTemplate, scan: sitk.Image, points: np.ndarray) -> sitk.Similarity3DTransform:
-    """Of the similarities reached from the most promising turns, the one of highest mutual information."""
+def _promising_starts(
+    template: HeadTemplate, scan: sitk.Image, points: np.ndarray
+) -> list[sitk.Similarity3DTransform]:
+    """The turns about the head's middle of highest mutual information, best first."""
     centre, origin = points.mean(0), template.middle
     near = template.near(25.0)
     coarse, coarse_scan = template.coarse, _isotropic(scan, COARSE_SPACING)
@@ -205,14 +241,9 @@ def _best_start(template: HeadTemplate, scan: sitk.Image, points: np.ndarray) ->
         method.SetInitialTransform(start, inPlace=False)
         return float(method.MetricEvaluate(coarse, coarse_scan))
 
-    def follow(start: sitk.Similarity3DTransform) -> tuple[sitk.Transform, float]:
-        return _register_roughly(template.head, scan, start, (4,), (4.0,), near)
-
-    # The metric is the negative mutual information.
     starts = [start_at(angles) for angles in product(PITCHES, TURNS, TURNS)]
     order = np.argsort(in_parallel(badness, starts), kind="stable")
-    reached = in_parallel(follow, [starts[index] for index in order[:KEPT_STARTS]])
-    return sitk.Similarity3DTransform(min(reached, key=lambda pair: pair[1])[0])
+    return [starts[index] for index in order[:MORE_STARTS]]
 
 
 def _demons(moved: sitk.Image, template: HeadTemplate) -> sitk.Transform:
