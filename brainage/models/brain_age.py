@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from brainage.config import ModelRecipe
 from brainage.errors import ConfigError
 from brainage.nn import RoutingRecord, VisionTransformer
+from brainage.vision_config import TransformerRecipe
 
 # What each router takes from the recipe.
 SETTINGS = {
@@ -59,9 +60,9 @@ class BrainAgeOutput:
     routing: list[RoutingRecord]
 
 
-def _mixture(recipe: ModelRecipe, num_tokens: int, num_experts: int) -> dict[str, Any]:
+def mixture_of(recipe: ModelRecipe | TransformerRecipe, num_tokens: int, num_experts: int) -> dict[str, Any]:
     """Settings of the mixture blocks, for :func:`brainage.nn.make_moe`."""
-    settings = {name: getattr(recipe, name) for name in SETTINGS[recipe.router]}
+    settings: dict[str, Any] = {name: getattr(recipe, name) for name in SETTINGS[recipe.router]}
     settings |= recipe.router_settings.given() if recipe.router_settings else {}
     if recipe.router == "soft":
         # As many slots as the others compute pairs of token and expert.
@@ -177,7 +178,7 @@ class BrainAgeModel(nn.Module):
             num_heads=recipe.num_heads,
             hidden_dim=recipe.hidden_dim,
             moe_blocks=recipe.moe_blocks,
-            moe=_mixture(recipe, len(layout.index_N), len(layout.expert_names)),
+            moe=mixture_of(recipe, len(layout.index_N), len(layout.expert_names)),
             context=recipe.context,
             drop_path=recipe.drop_path,
             dropout=recipe.dropout,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from brainage.errors import ConfigError
-from brainage.models.brain_age import SETTINGS
+from brainage.models.brain_age import mixture_of
 from brainage.nn import RoutingRecord, VisionTransformer
 from brainage.vision_config import ImageModelRecipe, TransformerRecipe
 
@@ -25,13 +24,9 @@ class Encoding(NamedTuple):
 
 def transformer_of(recipe: TransformerRecipe, num_tokens: int) -> VisionTransformer:
     """The transformer of a recipe, for sequences of ``num_tokens``."""
-    settings: dict[str, Any] = {name: getattr(recipe, name) for name in SETTINGS[recipe.router]}
-    settings |= recipe.router_settings.given() if recipe.router_settings else {}
-    if recipe.router == "soft":
-        # As many slots as the others compute pairs of token and expert.
-        settings["slots_per_expert"] = math.ceil(num_tokens * recipe.top_k / recipe.num_experts)
+    mixture = mixture_of(recipe, num_tokens, recipe.num_experts)
     if recipe.expert_hidden_dim is not None:
-        settings["hidden_dim"] = recipe.expert_hidden_dim
+        mixture["hidden_dim"] = recipe.expert_hidden_dim
     return VisionTransformer(
         num_tokens,
         recipe.dim,
@@ -39,7 +34,7 @@ def transformer_of(recipe: TransformerRecipe, num_tokens: int) -> VisionTransfor
         recipe.num_heads,
         recipe.hidden_dim,
         recipe.moe_blocks,
-        {"router": recipe.router, "num_experts": recipe.num_experts, **settings},
+        mixture,
         recipe.context,
         recipe.drop_path,
         recipe.dropout,

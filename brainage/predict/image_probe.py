@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from torch import Tensor, nn
 
 from brainage.data.images import ImageSource
 from brainage.errors import ConfigError
@@ -17,20 +19,31 @@ from brainage.models.image_encoder import ImageEncoder
 from brainage.train.retrieval import embed_captions
 
 
-@torch.no_grad()
 def features_of(
     encoder: ImageEncoder, images: ImageSource, batch_size: int = 100, fabric: Fabric | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pooled features (N, D) float32 and labels (N,) of the readable images, in evaluation mode."""
+    return _vectors_of(encoder, attrgetter("pooled_BD"), images, batch_size, fabric)
+
+
+@torch.no_grad()
+def _vectors_of(
+    model: nn.Module,
+    vectors: Callable[[Any], Tensor],
+    images: ImageSource,
+    batch_size: int,
+    fabric: Fabric | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What ``vectors`` takes (N, D) from the model's output, and labels (N,), of the readable images."""
     fabric = fabric or Fabric(accelerator="auto", devices=1)
     chunks = [part.tolist() for part in torch.arange(len(images)).split(batch_size)]
-    features, labels = [], []
-    encoder.eval()
+    found, labels = [], []
+    model.eval()
     for pixels_BCHW, index_B in images.source.batches(chunks):
         if len(index_B):
-            features.append(encoder(fabric.to_device(pixels_BCHW)).pooled_BD.float().cpu())
+            found.append(vectors(model(fabric.to_device(pixels_BCHW))).float().cpu())
             labels.append(images.label_N[index_B])
-    return torch.cat(features).numpy(), torch.cat(labels).numpy()
+    return torch.cat(found).numpy(), torch.cat(labels).numpy()
 
 
 def probe_encoder(
@@ -77,7 +90,7 @@ def zero_shot(
             raise ConfigError("prompt", prompt, "must hold {} where the name of the class goes")
     if len(names) != len(images.classes):
         raise ConfigError("names", len(names), f"must name the {len(images.classes)} classes")
-    image_ND, label_N = _embed_readable(trained, images, batch_size)
+    image_ND, label_N = _vectors_of(trained.model, attrgetter("image_BD"), images, batch_size)
     sentences = [prompt.format(name) for name in names for prompt in prompts]
     vectors = embed_captions(trained.model, trained.tokenizer, sentences, batch_size)
     class_CD = vectors.reshape(len(names), len(prompts), -1).mean(axis=1)
@@ -89,19 +102,3 @@ def zero_shot(
         rows.append({"class": name, "top1": float(own.mean()) if len(own) else None})
     skipped = list(images.skipped)
     return {"top1": float(right_N.mean()), "num_images": len(label_N), "skipped": skipped, "classes": rows}
-
-
-@torch.no_grad()
-def _embed_readable(
-    trained: TrainedRetriever, images: ImageSource, batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors (N, D) and labels (N,) of the readable images."""
-    fabric = Fabric(accelerator="auto", devices=1)
-    model = trained.model.eval()
-    chunks = [part.tolist() for part in torch.arange(len(images)).split(batch_size)]
-    vectors, labels = [], []
-    for pixels_BCHW, index_B in images.source.batches(chunks):
-        if len(index_B):
-            vectors.append(model(fabric.to_device(pixels_BCHW)).image_BD.float().cpu())
-            labels.append(images.label_N[index_B])
-    return torch.cat(vectors).numpy(), torch.cat(labels).numpy()

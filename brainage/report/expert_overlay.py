@@ -10,9 +10,8 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
 from brainage.errors import ConfigError
-from brainage.report.contact_sheet import fitting
+from brainage.report.contact_sheet import INK, PAPER, QUIET, fitting
 
-PAPER, INK, QUIET = (255, 255, 255), (20, 24, 32), (96, 104, 116)
 GAP, LINE, KEY, OPACITY = 10, 18, 46, 0.5
 
 
