@@ -49,6 +49,8 @@ class RetrievalRecipe(Recipe):
         augment: of the images; where captions speak of left and right, ``flip`` should be 0.
         train: ``batch_size`` is the number of captions that an image is told apart from, over all devices;
             with ``accumulate`` each micro-batch is contrasted within itself.
+        init: model.safetensors of ``brainage vision train``, or of a published vision transformer, for the
+            image tower to begin from. Random weights by default.
     """
 
     name: str = "ermoe-retrieval"
@@ -59,6 +61,7 @@ class RetrievalRecipe(Recipe):
     temperature: float = Field(default=0.07, ge=0.01, le=10)
     same_text: bool = True
     augment: ImageAugmentRecipe = ImageAugmentRecipe()
+    init: Path | None = None
     train: TrainRecipe = TrainRecipe(folds=0, batch_size=128)
 
     @model_validator(mode="after")

@@ -132,8 +132,9 @@ class VisionRecipe(Recipe):
         name: of the model.
         label_smoothing: share of the target spread over all classes.
         crop_pct: share of the resized image's edge that evaluation keeps, timm's ``crop_pct``.
-        init: safetensors file of a published vision transformer to begin from, with timm's or Hugging Face's
-            names; the experts of mixture blocks are made of its networks. Random weights by default.
+        init: safetensors file to begin from: model.safetensors of ``brainage vision train``, or a published
+            vision transformer with timm's or Hugging Face's names, of whose networks the experts of mixture
+            blocks are made. Random weights by default.
     """
 
     name: str = "ermoe-images"

@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from brainage.cli.device_options import with_options
+from brainage.cli.training_options import with_options
 from brainage.config import BrainAgeRecipe, ModelRecipe, RouterRecipe, parse_recipe
 from brainage.errors import ConfigError
 from brainage.models.image_encoder import transformer_of

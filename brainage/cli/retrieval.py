@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainage.cli.device_options import (
+from brainage.cli.retrieval_zero_shot import zero_shot
+from brainage.cli.terminal import command
+from brainage.cli.training_options import (
     Accumulate,
     Deterministic,
     Devices,
+    Init,
     NumNodes,
     PrecisionChoice,
     StrategyChoice,
     one_voice,
     with_options,
 )
-from brainage.cli.retrieval_zero_shot import zero_shot
-from brainage.cli.terminal import command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,6 +41,7 @@ def train(
         Path | None,
         typer.Option("--validation", help="Captions to validate on, where --captions has no split val."),
     ] = None,
+    init: Init = None,
     devices: Devices = None,
     num_nodes: NumNodes = None,
     strategy: StrategyChoice = None,
@@ -47,11 +49,11 @@ def train(
     accumulate: Accumulate = None,
     deterministic: Deterministic = None,
 ) -> None:
-    """Train a dual encoder from scratch, then measure its recall on the validation images.
+    """Train a dual encoder, then measure its recall on the validation images.
 
     Writes model.safetensors, evaluation.json, log.csv and TensorBoard events. Run again after an
-    interruption, it resumes. The options on devices, precision and determinism take the place of the
-    recipe's.
+    interruption, it resumes. The options on first weights, devices, precision and determinism take
+    the place of the recipe's.
     """
     from brainage.cli.terminal import progress
     from brainage.config import load_recipe
@@ -66,6 +68,7 @@ def train(
 
     settings = with_options(
         load_recipe(recipe, RetrievalRecipe),
+        init=init,
         devices=devices,
         num_nodes=num_nodes,
         strategy=strategy,

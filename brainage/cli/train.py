@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from brainage.cli.device_options import (
+from brainage.cli.training_options import (
     Accumulate,
     Deterministic,
     Devices,

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainage.cli.device_options import (
+from brainage.cli.terminal import command
+from brainage.cli.training_options import (
     Accumulate,
     Deterministic,
     Devices,
+    Init,
     NumNodes,
     PrecisionChoice,
     StrategyChoice,
     one_voice,
     with_options,
 )
-from brainage.cli.terminal import command
 from brainage.cli.vision_inspect import DATA_HELP, experts, probe, upcycle
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="YAML recipe, such as pipelines/tiny_images_ermoe.yaml.")],
     data: Annotated[Path, typer.Option("--data", help=DATA_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of this training run.")],
+    init: Init = None,
     devices: Devices = None,
     num_nodes: NumNodes = None,
     strategy: StrategyChoice = None,
@@ -35,11 +37,11 @@ def train(
     accumulate: Accumulate = None,
     deterministic: Deterministic = None,
 ) -> None:
-    """Train an image classifier from scratch, then evaluate it on the validation images.
+    """Train an image classifier, then evaluate it on the validation images.
 
     Writes model.safetensors, log.csv, TensorBoard events and the files of brainage vision eval. Run again
-    after an interruption, it resumes. The options on devices, precision and determinism take the place of the
-    recipe's.
+    after an interruption, it resumes. The options on first weights, devices, precision and determinism take
+    the place of the recipe's.
     """
     from brainage.cli.terminal import progress
     from brainage.config import load_recipe
@@ -51,6 +53,7 @@ def train(
 
     settings = with_options(
         load_recipe(recipe, VisionRecipe),
+        init=init,
         devices=devices,
         num_nodes=num_nodes,
         strategy=strategy,

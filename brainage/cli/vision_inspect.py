@@ -107,7 +107,7 @@ def upcycle(
     from brainage.models.image_classifier import ImageClassifier
     from brainage.models.model_file import model_fingerprint
     from brainage.predict.images import evaluate_classifier
-    from brainage.train.images import start_from
+    from brainage.train.images import start_classifier
     from brainage.vision_config import VisionRecipe
 
     settings = load_recipe(recipe, VisionRecipe)
@@ -122,7 +122,7 @@ def upcycle(
             update={"model": settings.model.model_copy(update={"moe_blocks": blocks})}
         )
         model = ImageClassifier(chosen.model, len(images.classes))
-        start_from(model, checkpoint)
+        start_classifier(model, checkpoint)
         facts = {"name": settings.name, "fingerprint": model_fingerprint(model, chosen.model)}
         trained = TrainedClassifier(model.eval(), chosen, images.classes, facts)
         result = evaluate_classifier(trained, images)

@@ -40,8 +40,8 @@ class TrainedRetriever:
 
 def save_retriever(path: str | PathLike[str], trained: TrainedRetriever) -> None:
     """Write one safetensors file in full precision, whole or not at all."""
-    # The tokenizer travels along; its path is nobody's business.
-    recipe = trained.recipe.model_dump(mode="json")
+    # The tokenizer travels along; where it and the first weights lay is nobody's business.
+    recipe = trained.recipe.model_copy(update={"init": None}).model_dump(mode="json")
     recipe["tokenizer"]["path"] = None
     header = {"recipe": recipe, "tokenizer": trained.tokenizer.to_str(), "facts": dict(trained.facts)}
     FORMAT.write(path, header, trained.model.state_dict())

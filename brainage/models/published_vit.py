@@ -185,12 +185,18 @@ def _positions(position_1ND: Tensor, grid: int, path: Path) -> tuple[Tensor, int
     old = math.isqrt(len(patches_ND))
     if old**2 != len(patches_ND):
         raise CheckpointError(path, f"{len(patches_ND)} positions, no square", EXPECTED, REMEDY)
-    if old != grid:
-        square = patches_ND.T.reshape(1, -1, old, old)
-        # As timm where the grid shrinks; enlarged, antialiasing would only swap the bicubic kernel.
-        square = F.interpolate(square, (grid, grid), mode="bicubic", antialias=grid < old)
-        patches_ND = square.flatten(2)[0].T
-    return torch.cat((first_1D, patches_ND)), old, grid
+    return torch.cat((first_1D, resample_positions(patches_ND, grid))), old, grid
+
+
+def resample_positions(patches_ND: Tensor, grid: int) -> Tensor:
+    """Positions of a square of patches, row by row, for one of ``grid`` x ``grid`` patches (bicubic)."""
+    old = math.isqrt(len(patches_ND))
+    if old == grid:
+        return patches_ND
+    square = patches_ND.T.reshape(1, -1, old, old)
+    # As timm where the grid shrinks; enlarged, antialiasing would only swap the bicubic kernel.
+    square = F.interpolate(square, (grid, grid), mode="bicubic", antialias=grid < old)
+    return square.flatten(2)[0].T
 
 
 def _upcycle(layer: nn.Module, parts: list[Tensor], index: int) -> float:

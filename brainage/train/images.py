@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from brainage.data.image_augment import mix
 from brainage.data.images import ImageSource
 from brainage.models.image_classifier import ImageClassifier
-from brainage.models.published_vit import load_published
 from brainage.nn import RoutingRecord, balancing_loss
 from brainage.train.batches import steps_per_epoch
 from brainage.train.image_batches import probe_batch, varied_batches
+from brainage.train.initial_weights import start_from
 from brainage.train.log import logger
 from brainage.train.task import StepResult, Task
 from brainage.vision_config import VisionRecipe
@@ -26,7 +26,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class ImageTask(Task):
-    """Training of a classifier from scratch.
+    """Training of a classifier, from scratch or from trained weights.
 
     Args:
         model: freshly made.
@@ -48,9 +48,9 @@ class ImageTask(Task):
         self.steps_per_epoch = steps_per_epoch(len(images), recipe.train)
 
     def start(self, fabric: Fabric) -> None:
-        """Published weights where the recipe names a file; else the model begins at random."""
+        """Trained weights where the recipe names a file; else the model begins at random."""
         if self.recipe.init is not None:
-            start_from(self.model, self.recipe.init)
+            start_classifier(self.model, self.recipe.init)
 
     def finish(self, model: nn.Module, fabric: Fabric) -> None:
         """Nothing: the averaged weights are the model."""
@@ -93,24 +93,18 @@ class ImageTask(Task):
         return routing
 
 
-def start_from(model: ImageClassifier, path: Path) -> None:
-    """Give a classifier the weights of a published one; its head too, if it is for as many classes.
+def start_classifier(model: ImageClassifier, path: Path) -> None:
+    """Give a classifier the weights of a trained one; its head too, if it is for as many classes.
 
     Raises:
         CheckpointError: the file is no vision transformer.
-        ConfigError: the recipe's sizes are not the file's.
+        ConfigError: the recipe's sizes or router are not the file's.
     """
-    loaded = load_published(model.encoder, path)
-    if loaded.resampled:
-        logger.info("Positions of %s resampled from %d x %d patches", path.name, *loaded.resampled)
-    for block, error in loaded.upcycled.items():
-        logger.info(
-            "Experts of block %d made of its network, relative error of the weights %.2g", block, error
-        )
-    if loaded.head is not None and loaded.head[0].shape == model.head.weight.shape:
-        model.head.load_state_dict(dict(zip(("weight", "bias"), loaded.head, strict=True)))
-    elif loaded.head is not None:
-        count, wanted = len(loaded.head[1]), len(model.head.bias)
+    head = start_from(model.encoder, path)
+    if head is not None and head[0].shape == model.head.weight.shape:
+        model.head.load_state_dict(dict(zip(("weight", "bias"), head, strict=True)))
+    elif head is not None:
+        count, wanted = len(head[1]), len(model.head.bias)
         logger.warning("The head of %s is for %d classes, not %d: it begins anew", path.name, count, wanted)
 
 

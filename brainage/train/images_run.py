@@ -15,6 +15,7 @@ from brainage.models.model_file import model_fingerprint
 from brainage.train.devices import start_fabric
 from brainage.train.fit import Progress, fit, quiet
 from brainage.train.images import ImageTask
+from brainage.train.initial_weights import origin
 from brainage.train.same_run import claim, digest
 from brainage.train.versions import versions
 from brainage.vision_config import VisionRecipe
@@ -32,10 +33,11 @@ def train_classifier(
 
     Raises:
         ConfigError: the recipe does not fit.
-        CheckpointError: ``out`` holds another training.
+        CheckpointError: ``out`` holds another training, or ``init`` names no model.
     """
     fabric = fabric or start_fabric(recipe.train)
-    claim(out, recipe, {"images": len(train), "classes": digest(train.classes)}, fabric)
+    first = origin(recipe.init)
+    claim(out, recipe, {"images": len(train), "classes": digest(train.classes), "init": first}, fabric)
     torch.manual_seed(recipe.train.seed)
     task = ImageTask(ImageClassifier(recipe.model, len(train.classes)), train, recipe, validation)
     model = cast(ImageClassifier, fit(task, recipe.train, out, progress, fabric)).cpu().eval()
@@ -44,6 +46,7 @@ def train_classifier(
         "fingerprint": model_fingerprint(model, model.recipe),
         "num_images": len(train),
         "num_skipped": len(train.skipped),
+        "init": first,
         "versions": versions("torch", "pillow"),
     }
     trained = TrainedClassifier(model, recipe, train.classes, facts)

@@ -24,6 +24,7 @@ from brainage.nn import RoutingRecord, balancing_loss
 from brainage.retrieval_config import RetrievalRecipe
 from brainage.train.batches import epoch_seed, steps_per_epoch
 from brainage.train.image_batches import probe_batch, varied_batches
+from brainage.train.initial_weights import start_from
 from brainage.train.task import StepResult, Task
 
 Batch = tuple[Tensor, Tensor]
@@ -65,7 +66,9 @@ class RetrievalTask(Task):
         self.first_I = self.count_I.cumsum(0) - self.count_I
 
     def start(self, fabric: Fabric) -> None:
-        """Nothing: the model begins at random."""
+        """Trained weights of the image tower where the recipe names a file; all else begins at random."""
+        if self.recipe.init is not None:
+            start_from(self.model.image, self.recipe.init)
 
     def finish(self, model: nn.Module, fabric: Fabric) -> None:
         """Nothing: the averaged weights are the model."""

@@ -16,6 +16,7 @@ from brainage.models.model_file import model_fingerprint
 from brainage.retrieval_config import RetrievalRecipe
 from brainage.train.devices import start_fabric
 from brainage.train.fit import Progress, fit, quiet
+from brainage.train.initial_weights import origin
 from brainage.train.retrieval import Measure, RetrievalTask
 from brainage.train.same_run import claim, digest
 from brainage.train.versions import versions
@@ -44,10 +45,11 @@ def train_retriever(
     Raises:
         ConfigError: the recipe does not fit.
         InputError: the recipe's tokenizer cannot be read.
-        CheckpointError: ``out`` holds another training.
+        CheckpointError: ``out`` holds another training, or ``init`` names no model.
     """
     fabric = fabric or start_fabric(recipe.train)
-    claim(out, recipe, {"images": len(train), "captions": digest(train.captions)}, fabric)
+    first = origin(recipe.init)
+    claim(out, recipe, {"images": len(train), "captions": digest(train.captions), "init": first}, fabric)
     tokenizer = tokenizer_of(recipe.tokenizer, train.captions)
     torch.manual_seed(recipe.train.seed)
     task = RetrievalTask(
@@ -56,10 +58,11 @@ def train_retriever(
     model = cast(DualEncoder, fit(task, recipe.train, out, progress, fabric)).cpu().eval()
     facts = {
         "name": recipe.name,
-        "fingerprint": model_fingerprint(model, recipe),
+        "fingerprint": model_fingerprint(model, recipe.model_copy(update={"init": None})),
         "num_images": len(train),
         "num_captions": len(train.captions),
         "num_skipped": len(train.skipped),
+        "init": first,
         "versions": versions("torch", "pillow", "tokenizers"),
     }
     trained = TrainedRetriever(model, tokenizer, recipe, facts)

@@ -15,9 +15,10 @@ from brainage.errors import CheckpointError
 from brainage.files import write_json
 
 SETTINGS = "settings.json"
-# Where and how often, not what: these may change when a training resumes. Nor do words.
+# Where and how often, not what: these may change when a training resumes, and so may words. What the file of
+# the first weights holds belongs to the data.
 FREE = {
-    "": {"name", "card"},
+    "": {"name", "card", "init"},
     "train": {
         "accelerator",
         "devices",
@@ -58,7 +59,7 @@ def claim(out: Path, recipe: Recipe, data: Mapping[str, Any], fabric: Fabric) ->
         if fabric.is_global_zero:
             write_json(path, wanted)
         return
-    other = [key for key in sorted(known) if known[key] != wanted.get(key)]
+    other = [key for key in sorted(known) if not _is_free(key) and known[key] != wanted.get(key)]
     other += [key for key in sorted(wanted) if key not in known and key in changed]
     if other:
         more = f" and {len(other) - _SHOWN} more" if len(other) > _SHOWN else ""

@@ -12,12 +12,16 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 
 from brainage.data.tokenizer import learn_tokenizer, vocabulary_of
+from brainage.errors import CheckpointError
 from brainage.evaluate.retrieval import recall_table
+from brainage.models.classifier_weights import TrainedClassifier, save_classifier
 from brainage.models.dual_encoder import DualEncoder
+from brainage.models.image_classifier import ImageClassifier
 from brainage.predict.retrieval import evaluate_retriever
 from brainage.train.fit import fit
 from brainage.train.retrieval import RetrievalTask, contrast
 from brainage.train.retrieval_run import train_retriever
+from brainage.vision_config import VisionRecipe
 
 PROGRAM = Path(__file__).with_name("toy_retrieval.py")
 
@@ -98,3 +102,30 @@ def test_two_processes_contrast_as_one(toy, run_program, tmp_path, assert_same_t
     task = RetrievalTask(DualEncoder(settings, vocabulary_of(tokenizer)), tokenizer, images, settings)
     fit(task, settings.train, tmp_path / "one")
     assert_same_training(tmp_path / "one", tmp_path / "two")
+
+
+def test_the_image_tower_begins_from_a_classifier(toy, tmp_path):
+    torch.manual_seed(5)
+    settings = toy.recipe(epochs=1, lr=1e-9)
+    classifier = ImageClassifier(settings.image, 3)
+    given = TrainedClassifier(classifier.eval(), VisionRecipe(model=settings.image), ("a", "b", "c"))
+    save_classifier(tmp_path / "m.safetensors", given)
+    settings = settings.model_copy(update={"init": tmp_path / "m.safetensors"})
+    trained = train_retriever(toy.drawn(24, 0), toy.drawn(6, 1), settings, tmp_path / "run")
+    # A step this small leaves the weights where they began.
+    for name, value in classifier.encoder.state_dict().items():
+        torch.testing.assert_close(trained.model.image.state_dict()[name], value, atol=1e-6, rtol=0, msg=name)
+    assert len(trained.facts["init"]) == 16
+    assert str(tmp_path).encode() not in (tmp_path / "run" / "model.safetensors").read_bytes()
+    # The same folder with other first weights is another training; the same weights elsewhere are not.
+    (tmp_path / "moved.safetensors").write_bytes((tmp_path / "m.safetensors").read_bytes())
+    moved = settings.model_copy(update={"init": tmp_path / "moved.safetensors"})
+    again = train_retriever(toy.drawn(24, 0), toy.drawn(6, 1), moved, tmp_path / "run")
+    assert again.facts["fingerprint"] == trained.facts["fingerprint"]
+    torch.nn.init.normal_(classifier.head.weight)
+    save_classifier(tmp_path / "moved.safetensors", given)
+    with pytest.raises(CheckpointError, match=r"data\.init"):
+        train_retriever(toy.drawn(24, 0), toy.drawn(6, 1), moved, tmp_path / "run")
+    (tmp_path / "moved.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="no such file"):
+        train_retriever(toy.drawn(24, 0), toy.drawn(6, 1), moved, tmp_path / "run")

@@ -1,10 +1,11 @@
-"""The options of every training command on devices and precision; they take the place of the recipe's."""
+"""Options that training commands share; they take the place of the recipe's settings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -37,6 +38,10 @@ class Precision(StrEnum):
 Devices = Annotated[
     int | None, typer.Option("--devices", min=1, help="Devices of each node that train together.")
 ]
+Init = Annotated[
+    Path | None,
+    typer.Option("--init", help="Begin from this model.safetensors of vision train, or a published ViT."),
+]
 NumNodes = Annotated[int | None, typer.Option("--num-nodes", min=1, help="Nodes that train.")]
 StrategyChoice = Annotated[
     Strategy | None,
@@ -55,8 +60,8 @@ Deterministic = Annotated[
 ]
 
 
-def with_options(recipe: RecipeT, **given: Any) -> RecipeT:
-    """The recipe with those settings of ``train`` that were given on the command line.
+def with_options(recipe: RecipeT, init: Path | None = None, **given: Any) -> RecipeT:
+    """The recipe with the first weights and those settings of ``train`` that were given on the command line.
 
     Raises:
         ConfigError: a setting breaks a rule.
@@ -65,6 +70,8 @@ def with_options(recipe: RecipeT, **given: Any) -> RecipeT:
 
     content = recipe.model_dump(mode="json")
     content["train"] |= {name: value for name, value in given.items() if value is not None}
+    if init is not None:
+        content["init"] = str(init)
     return parse_recipe(content, type(recipe))
 
 
