@@ -153,7 +153,7 @@ def predict_request(
         "status": "warning" if messages else "ok",
         "message": "; ".join(messages),
         **_interval(prediction),
-        "interval_scope": interval_scope(trained.recipe.card),
+        "interval_scope": interval_scope(trained.recipe.card, prediction.interval is not None),
         **gap_columns(trained, prediction.age, age),
         "stripped": scan.stripped,
         **{name: _short(value) for name, value in scan.qc.items()},

@@ -58,7 +58,7 @@ def write_model_card(
         facts=facts,
         recipe=recipe,
         card=recipe.card,
-        scope=interval_scope(recipe.card),
+        scope=interval_scope(recipe.card, predictions is not None),
         parameters=parameters,
         megabytes=megabytes,
         measured=None if predictions is None else _measured(predictions, model),

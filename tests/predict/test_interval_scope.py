@@ -27,3 +27,11 @@ def test_the_direction_of_the_bias_and_single_things() -> None:
 
 def test_what_was_not_measured_is_said() -> None:
     assert interval_scope(CardRecipe(scanner="one 1.5 T")) == UNKNOWN
+
+
+def test_an_age_without_an_interval_says_so() -> None:
+    said = interval_scope(card(), calibrated=False)
+    assert said.startswith(
+        "The age has no interval, and is meant for the training scanner only (one 1.5 T): 12"
+    )
+    assert "interval holds" not in interval_scope(CardRecipe(), calibrated=False)
