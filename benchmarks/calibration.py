@@ -6,7 +6,8 @@
 For each fold the intervals and the bias line are fitted to the other folds' predictions and tried on this
 one's. (The models behind the other folds have learned from this fold's subjects, which is what makes this
 cross-conformal rather than split-conformal.) Beside the shipped intervals stand one width for all, and other
-bandwidths. ``--figure`` draws coverage by age.
+bandwidths. One division into folds leaves a coverage by age to chance, so ``divisions`` gives the mean over
+many random ones, of the calibration alone: no model is trained again. ``--figure`` draws coverage by age.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from brainage.files import replacing, write_json
 from brainage.report.evaluation_figures import coverage_plot
 
 LEVELS = (0.8, 0.9, 0.95)
+DIVISIONS = 25
 EDGES = (0, 30, 50, 70, 130)  # years; decades are too small to measure a coverage on
 
 
@@ -44,11 +46,15 @@ def main() -> None:
     options = parser.parse_args()
     table = pd.read_csv(options.cv)
     age, predicted, fold = (table[name].to_numpy() for name in ("age", options.column, "fold"))
-    widths = {"one width": one_width(age, predicted, fold, 0.9)}
+    divisions = [np.random.default_rng(seed).permutation(len(age)) % 5 for seed in range(DIVISIONS)]
     shipped = conformal.BANDWIDTH
-    for bandwidth in (5.0, shipped, 12.0, 20.0):
-        conformal.BANDWIDTH = bandwidth
-        widths[f"adaptive, bandwidth {bandwidth:g} y"] = conformal.cross_conformal(predicted, age, fold, 0.9)
+    widths, repeated = {}, {}
+    for bandwidth in (None, 2.0, 4.0, shipped, 8.0, 12.0):
+        name = "one width" if bandwidth is None else f"adaptive, bandwidth {bandwidth:g} y"
+        conformal.BANDWIDTH = bandwidth or shipped
+        half_widths = one_width if bandwidth is None else conformal.cross_conformal
+        widths[name] = half_widths(predicted, age, fold, 0.9)
+        repeated[name] = [half_widths(predicted, age, division, 0.9) for division in divisions]
     conformal.BANDWIDTH = shipped
     rows = {name: coverage_rows(age, predicted, half) for name, half in widths.items()}
     levels = {
@@ -60,6 +66,10 @@ def main() -> None:
         "source": {"cv": options.cv.name, "subjects": len(table), "folds": len(set(fold.tolist()))},
         "shipped": f"adaptive, bandwidth {shipped:g} y",
         "coverage_90": rows,
+        "divisions": {
+            name: mean_coverage([coverage_rows(age, predicted, half) for half in halves])
+            for name, halves in repeated.items()
+        },
         "levels": {level: found["all"] for level, found in levels.items()},
         "bias": bias_figures(age, predicted, fold),
     }
@@ -76,6 +86,9 @@ def main() -> None:
                 f"{figures['mean_width']:.1f}",
             )
         console.print(shown)
+    for name, found in result["divisions"].items():
+        held = ", ".join(f"{group} {figures['coverage']:.3f}" for group, figures in found.items())
+        console.print(f"{name}, mean of {DIVISIONS} divisions: {held}")
     console.print({"levels": result["levels"], "bias": result["bias"]})
     if options.json:
         write_json(options.json, result)
@@ -87,7 +100,17 @@ def main() -> None:
                 partial.write_bytes(coverage_plot(coverage))
 
 
-def one_width(age: np.ndarray, predicted: np.ndarray, fold: np.ndarray, level: float) -> np.ndarray:
+def mean_coverage(found: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, float]]:
+    """Of each group the mean coverage and width over all divisions."""
+    return {
+        group: {
+            name: float(np.mean([rows[group][name] for rows in found])) for name in ("coverage", "mean_width")
+        }
+        for group in found[0]
+    }
+
+
+def one_width(predicted: np.ndarray, age: np.ndarray, fold: np.ndarray, level: float) -> np.ndarray:
     """Half-widths (N,) from the absolute residuals of the other folds."""
     half = np.empty(len(age))
     for number in np.unique(fold):

@@ -38,8 +38,18 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def coverage(result: dict[str, Any]) -> str:
     one, shipped = (result["coverage_90"][name] for name in ("one width", result["shipped"]))
-    header = ["", "scans", "one width for all", "width, y", "adaptive (shipped)", "width, y"]
-    rows = [[group, str(one[group]["n_scans"]), *held(one[group]), *held(shipped[group])] for group in one]
+    divided = result["divisions"][result["shipped"]]
+    header = ["", "scans", "one width for all", "width, y", "adaptive (shipped)", "width, y", "25 divisions"]
+    rows = [
+        [
+            group,
+            str(one[group]["n_scans"]),
+            *held(one[group]),
+            *held(shipped[group]),
+            f"{100 * divided[group]['coverage']:.1f} %",
+        ]
+        for group in one
+    ]
     return table(header, rows)
 
 

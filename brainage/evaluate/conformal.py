@@ -1,9 +1,11 @@
 """Conformal prediction intervals that are wide where the model errs much and narrow where it errs little.
 
 Normalised (locally weighted) conformal prediction (Lei et al. 2018, doi:10.1080/01621459.2017.1307116): the
-residuals of cross-validated subjects are divided by a scale that varies smoothly with the predicted age, and
-the interval is that scale times a quantile of the quotients. The predicted age decides, since the true one is
-not known when it is needed.
+residuals of cross-validated subjects are divided by a scale that varies with the predicted age, and the
+interval is that scale times a quantile of the quotients. The scale is what the same share of the subjects
+predicted nearby err by at most, so that intervals hold about their level at every predicted age; the quantile
+of the quotients makes it exact over all. The predicted age decides, since the true one is not known when it
+is needed.
 
 MAPIE has the same score, but wants the fitted estimator itself; here one model predicts, others made the
 residuals, and only numbers are stored.
@@ -17,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-BANDWIDTH = 8.0  # years of predicted age; 5 and 12 cover as well on OASIS-1 (docs/calibration.md)
-_PRIOR = 3.0  # subjects of average error; keeps the scale finite where nobody was predicted
+BANDWIDTH = 6.0  # years of predicted age; others are compared in docs/calibration.md
+_PRIOR = 1.0  # subjects, each of all ages; keeps the scale finite where nobody was predicted
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +30,19 @@ class AgeIntervals:
     Attributes:
         predicted_C: predicted ages of the calibration subjects, years.
         errors_C: their absolute residuals, years.
+        level: share of new subjects that the intervals are to hold.
         quantile: of the residuals over their scales.
     """
 
     predicted_C: NDArray[np.float64]
     errors_C: NDArray[np.float64]
+    level: float
     quantile: float
 
     def half_width(self, predicted: ArrayLike) -> NDArray[np.float64]:
         """Half of the interval about each predicted age, years; of the shape of ``predicted``."""
         at = np.asarray(predicted, dtype=np.float64)
-        scale = _scale(_weights(at.reshape(-1), self.predicted_C), self.errors_C)
+        scale = _scale(_weights(at.reshape(-1), self.predicted_C), self.errors_C, self.level)
         return (self.quantile * scale).reshape(at.shape)
 
 
@@ -64,11 +68,11 @@ def fit_intervals(predicted_C: ArrayLike, residuals_C: ArrayLike, level: float) 
         return None
     weights_CC = _weights(at_C, at_C)
     np.fill_diagonal(weights_CC, 0)
-    scale_C = _scale(weights_CC, errors_C)
+    scale_C = _scale(weights_CC, errors_C, level)
     # Where nobody errs there is nothing to divide by.
     scores_C = np.divide(errors_C, scale_C, out=np.zeros_like(errors_C), where=scale_C > 0)
     quantile = conformal_quantile(scores_C, level)
-    return None if quantile is None else AgeIntervals(at_C, errors_C, quantile)
+    return None if quantile is None else AgeIntervals(at_C, errors_C, level, quantile)
 
 
 def cross_conformal(
@@ -114,6 +118,12 @@ def _weights(at_M: NDArray[np.float64], predicted_C: NDArray[np.float64]) -> NDA
     return np.exp(-0.5 * ((at_M[:, None] - predicted_C) / BANDWIDTH) ** 2)
 
 
-def _scale(weights_MC: NDArray[np.float64], errors_C: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Smoothed mean absolute error (M,), drawn a little towards that of all."""
-    return (weights_MC @ errors_C + _PRIOR * errors_C.mean()) / (weights_MC.sum(1) + _PRIOR)
+def _scale(
+    weights_MC: NDArray[np.float64], errors_C: NDArray[np.float64], level: float
+) -> NDArray[np.float64]:
+    """The error (M,) that ``level`` of the weighted subjects do not exceed, interpolated between theirs."""
+    order_C = np.argsort(errors_C)
+    weights_MC = weights_MC[:, order_C] + _PRIOR / len(errors_C)
+    # Each subject at the middle of its share.
+    share_MC = (weights_MC.cumsum(axis=1) - weights_MC / 2) / weights_MC.sum(axis=1, keepdims=True)
+    return np.array([np.interp(level, share_C, errors_C[order_C]) for share_C in share_MC])

@@ -67,11 +67,23 @@ def test_errors_scale_the_widths_and_a_shift_of_all_ages_changes_none(seed, fact
     np.testing.assert_allclose(moved, widths)
 
 
-def test_far_from_everybody_the_width_is_that_of_the_average_subject():
+def test_far_from_everybody_the_width_is_that_of_all_subjects():
     rng = np.random.default_rng(2)
     predicted, residual = heteroscedastic(rng, 100)
     intervals = fit_intervals(predicted, residual, 0.9)
-    assert intervals.half_width(400.0) == pytest.approx(intervals.quantile * np.abs(residual).mean())
+    # A hundred equal shares: 0.9 lies halfway between the 90th smallest error and the 91st.
+    assert intervals.half_width(400.0) == pytest.approx(
+        intervals.quantile * np.sort(np.abs(residual))[89:91].mean()
+    )
+
+
+def test_where_two_groups_are_far_apart_each_has_the_width_of_its_own_errors():
+    small, large = np.linspace(0.1, 2, 40), np.linspace(5, 20, 40)
+    intervals = fit_intervals(np.repeat([20.0, 90.0], 40), np.concatenate((small, large)), 0.9)
+    young, old = intervals.half_width([20, 90]) / intervals.quantile
+    assert young == pytest.approx(np.quantile(small, 0.9), rel=0.03)
+    assert old == pytest.approx(np.quantile(large, 0.9), rel=0.03)
+    assert intervals.quantile == pytest.approx(1, abs=0.05)
 
 
 def test_a_model_without_error_has_intervals_without_width():
