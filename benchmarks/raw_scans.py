@@ -76,6 +76,10 @@ def main() -> None:
                         "participant_id": scan.participant_id,
                         "age": float(people.at[scan.participant_id, "age"]),
                         "predicted_age": float(outcome.row["predicted_age"] or "nan"),
+                        "interval": [
+                            float(outcome.row.get(name) or "nan")
+                            for name in ("interval_low", "interval_high")
+                        ],
                         "status": outcome.row["status"],
                         "message": outcome.row["message"],
                         "dice": dice,
@@ -91,6 +95,7 @@ def main() -> None:
         "scan",
         "age",
         "predicted",
+        "interval",
         "adapted",
         "status",
         "Dice",
@@ -107,6 +112,7 @@ def main() -> None:
             f"{row['folder']} {row['participant_id']}",
             f"{row['age']:g}",
             f"{row['predicted_age']:.1f}",
+            "{:.0f} to {:.0f}".format(*row["interval"]),
             f"{row['adapted_age']:.1f}",
             row["status"],
             dice,
@@ -121,6 +127,7 @@ def main() -> None:
         "mae": float(np.nanmean(np.abs(gaps))),
         "largest": float(np.nanmax(np.abs(gaps))),
         "mean_gap": float(np.nanmean(gaps)),
+        "intervals_that_hold": sum(row["interval"][0] <= row["age"] <= row["interval"][1] for row in rows),
         "mae_adapted": float(np.nanmean([abs(row["adapted_age"] - row["age"]) for row in rows])),
         "mean_gap_by_site": {
             site: float(np.mean([gap for gap, row in zip(gaps, rows, strict=True) if row["site"] == site]))
