@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-BANDWIDTH = 6.0  # years of predicted age; others are compared in docs/calibration.md
-_PRIOR = 1.0  # subjects, each of all ages; keeps the scale finite where nobody was predicted
+BANDWIDTH = 5.0  # years of predicted age; others are compared in docs/calibration.md
+_PRIOR = 3.0  # subjects of all ages; keeps the scale from following the few where few were predicted
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,8 +78,8 @@ def test_far_from_everybody_the_width_is_that_of_all_subjects():
 
 
 def test_where_two_groups_are_far_apart_each_has_the_width_of_its_own_errors():
-    small, large = np.linspace(0.1, 2, 40), np.linspace(5, 20, 40)
-    intervals = fit_intervals(np.repeat([20.0, 90.0], 40), np.concatenate((small, large)), 0.9)
+    small, large = np.linspace(0.1, 2, 400), np.linspace(5, 20, 400)
+    intervals = fit_intervals(np.repeat([20.0, 90.0], 400), np.concatenate((small, large)), 0.9)
     young, old = intervals.half_width([20, 90]) / intervals.quantile
     assert young == pytest.approx(np.quantile(small, 0.9), rel=0.03)
     assert old == pytest.approx(np.quantile(large, 0.9), rel=0.03)
