@@ -68,6 +68,7 @@ CONTESTANTS = (
     Contestant("soft", {"router": "soft"}),
     ermoe("ermoe, learned scores", scores="learned"),
     ermoe("ermoe, not orthogonal", scores="eigenbasis", orthogonalization="none"),
+    ermoe("ermoe balanced", scores="eigenbasis", balancing=V_MOE_WEIGHT),
 )
 """What both benchmarks compare, in the order in which they run."""
 

@@ -74,7 +74,10 @@ SCALES: dict[str, dict[str, Any]] = {
         },
         "rank": 16,
         "train": {"epochs": 4, "batch_size": 50, "lr": 2e-3, "ema": 0.98},
-        "compared": ("ermoe", "dense", "vmoe", "vmoe balanced", "emoe", "soft", "cosine"),
+        "compared": (
+            *("ermoe", "dense", "vmoe", "vmoe balanced", "emoe", "soft", "cosine"),
+            *("ermoe, learned scores", "ermoe, not orthogonal", "ermoe balanced"),
+        ),
     },
 }
 """``conv`` is the model of ``pipelines/tiny_images_*.yaml``, for few epochs."""
