@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 BANDWIDTH = 5.0  # years of predicted age; others are compared in docs/calibration.md
 _PRIOR = 3.0  # subjects of all ages; keeps the scale from following the few where few were predicted
+_FLOOR = 1e-6  # of the largest error: the least scale, where nobody nearby errs
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +59,13 @@ def fit_intervals(predicted_C: ArrayLike, residuals_C: ArrayLike, level: float) 
         level: share of new subjects that the intervals are to hold.
 
     Raises:
-        ValueError: the two differ in shape, or ``level`` is not between 0 and 1.
+        ValueError: the two differ in shape, some number is not finite, or ``level`` is not between 0 and 1.
     """
     at_C, errors_C = np.asarray(predicted_C, np.float64), np.abs(np.asarray(residuals_C, np.float64))
     if at_C.shape != errors_C.shape or at_C.ndim != 1:
         raise ValueError(f"predictions {at_C.shape} and residuals {errors_C.shape} must be equal vectors")
+    if not (np.isfinite(at_C).all() and np.isfinite(errors_C).all()):
+        raise ValueError("predictions and residuals must be finite")
     quantile = conformal_quantile(np.zeros(len(at_C)), level)
     if quantile is None:
         return None
@@ -115,7 +118,8 @@ def conformal_quantile(scores_C: ArrayLike, level: float) -> float | None:
 
 def _weights(at_M: NDArray[np.float64], predicted_C: NDArray[np.float64]) -> NDArray[np.float64]:
     """How much each calibration subject says about each predicted age (M, C)."""
-    return np.exp(-0.5 * ((at_M[:, None] - predicted_C) / BANDWIDTH) ** 2)
+    near_MC = np.exp(-0.5 * ((at_M[:, None] - predicted_C) / BANDWIDTH) ** 2)
+    return near_MC + _PRIOR / len(predicted_C)
 
 
 def _scale(
@@ -123,7 +127,8 @@ def _scale(
 ) -> NDArray[np.float64]:
     """The error (M,) that ``level`` of the weighted subjects do not exceed, interpolated between theirs."""
     order_C = np.argsort(errors_C)
-    weights_MC = weights_MC[:, order_C] + _PRIOR / len(errors_C)
+    weights_MC = weights_MC[:, order_C]
     # Each subject at the middle of its share.
     share_MC = (weights_MC.cumsum(axis=1) - weights_MC / 2) / weights_MC.sum(axis=1, keepdims=True)
-    return np.array([np.interp(level, share_C, errors_C[order_C]) for share_C in share_MC])
+    scale_M = np.array([np.interp(level, share_C, errors_C[order_C]) for share_C in share_MC])
+    return np.maximum(scale_M, _FLOOR * errors_C.max())

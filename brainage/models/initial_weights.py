@@ -14,7 +14,7 @@ from brainage.models.model_file import format_name
 from brainage.models.published_vit import Loaded, load_published, resample_positions
 from brainage.vision_config import ImageModelRecipe
 
-FREE = {"image_size", "dropout", "drop_path", "balancing", "layer_scale"}
+MAY_DIFFER = {"image_size", "dropout", "drop_path", "balancing", "layer_scale"}
 """Settings in which an encoder may differ from the classifier whose weights it takes."""
 
 
@@ -42,7 +42,7 @@ def _load_trained(encoder: ImageEncoder, path: Path) -> Loaded:
     given, wanted = trained.recipe.model, encoder.recipe
     for name in ImageModelRecipe.model_fields:
         value, expected = getattr(wanted, name), getattr(given, name)
-        if name not in FREE and value != expected:
+        if name not in MAY_DIFFER and value != expected:
             raise ConfigError(name, value, f"must be {expected}, as in {path.name}")
     if (wanted.layer_scale is None) != (given.layer_scale is None):
         raise ConfigError(

@@ -8,8 +8,11 @@ _WITH, _WITHOUT = "The interval holds for", "The age has no interval, and is mea
 _UNMEASURED = (
     "{} scanners like the training's only; how far ages from other scanners are off was not measured."
 )
-# Of files of ages that say nothing of it.
-UNKNOWN = _UNMEASURED.format(_WITH)
+
+
+def unknown_scope(calibrated: bool = True) -> str:
+    """The sentence for ages of which nothing is known but whether they have intervals."""
+    return _UNMEASURED.format(_WITH if calibrated else _WITHOUT)
 
 
 def interval_scope(card: CardRecipe, calibrated: bool = True) -> str:
@@ -19,15 +22,15 @@ def interval_scope(card: CardRecipe, calibrated: bool = True) -> str:
         card: of the recipe that the model was trained by.
         calibrated: whether its ages have intervals.
     """
-    begin = _WITH if calibrated else _WITHOUT
     measured = card.other_scanners
     if measured is None:
-        return _UNMEASURED.format(begin)
+        return unknown_scope(calibrated)
     scanner = f" ({card.scanner})" if card.scanner else ""
     way = "old" if measured.site_gap > 0 else "young"
     scans = f"{measured.scans} scans" if measured.scans != 1 else "1 scan"
     sites = f"{measured.sites} other sites" if measured.sites != 1 else "1 other site"
     were = "were" if measured.scans != 1 else "was"
+    begin = _WITH if calibrated else _WITHOUT
     return (
         f"{begin} the training scanner only{scanner}: {scans} from {sites} {were} off by "
         f"{measured.mae:.1f} years on average and {measured.largest:.1f} at most, and one site looked "

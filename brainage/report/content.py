@@ -16,7 +16,7 @@ from brainage.data.participants import parse_participants
 from brainage.data.tables import GAP_COLUMNS, PREDICTION_COLUMNS
 from brainage.errors import InputError
 from brainage.evaluate.ages import read_predictions
-from brainage.predict.interval_scope import UNKNOWN
+from brainage.predict.interval_scope import unknown_scope
 from brainage.report.regions import RegionRow, group_rows, region_rows
 from brainage.report.scan_files import read_facts
 
@@ -51,7 +51,7 @@ class ScanEntry:
     age: float | None
     quality: Mapping[str, str] = field(default_factory=dict)
     level: float | None = None
-    scope: str = UNKNOWN
+    scope: str = ""
     mosaic: Path | None = None
     regions: tuple[RegionRow, ...] = ()
     path: Path = Path()
@@ -178,7 +178,7 @@ def collect_cohort(
                 age=age,
                 quality=_quality(text),
                 level=_number(text.get("interval_level")),
-                scope=text.get("interval_scope") or UNKNOWN,
+                scope=text.get("interval_scope") or unknown_scope(_interval(text) is not None),
                 mosaic=mosaic,
                 regions=tuple(region_rows(regions, facts, reference_age)) if regions else (),
                 path=Path(text.get("path", "")),

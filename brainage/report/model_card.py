@@ -16,7 +16,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from brainage.config import BrainAgeRecipe
-from brainage.evaluate.conformal import cross_conformal
+from brainage.evaluate.conformal import conformal_quantile, cross_conformal
 from brainage.evaluate.coverage import interval_coverage
 from brainage.evaluate.summary import age_band, predictor_figures
 from brainage.files import replacing
@@ -58,7 +58,7 @@ def write_model_card(
         facts=facts,
         recipe=recipe,
         card=recipe.card,
-        scope=interval_scope(recipe.card, predictions is not None),
+        scope=interval_scope(recipe.card, _calibrated(predictions)),
         parameters=parameters,
         megabytes=megabytes,
         measured=None if predictions is None else _measured(predictions, model),
@@ -66,6 +66,10 @@ def write_model_card(
     )
     with replacing(Path(path)) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def _calibrated(predictions: pd.DataFrame | None) -> bool:
+    return predictions is not None and conformal_quantile(np.zeros(len(predictions)), LEVEL) is not None
 
 
 def _measured(predictions: pd.DataFrame, model: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def origin(path: Path | None) -> str | None:
     Its name and folder are nobody's business. None for no file.
 
     Raises:
-        CheckpointError: there is no such file.
+        CheckpointError: the file cannot be read.
     """
     if path is None:
         return None
@@ -48,5 +48,6 @@ def origin(path: Path | None) -> str | None:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:
-        expected = "a model to begin from"
-        raise CheckpointError(path, "no such file", expected, "correct init, or leave it out") from error
+        found = "no such file" if isinstance(error, FileNotFoundError) else f"{error.strerror}".lower()
+        remedy = "correct init; a training that began from it goes on with the same file alone"
+        raise CheckpointError(path, found, "a model to begin from", remedy) from error

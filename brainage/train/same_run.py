@@ -35,9 +35,10 @@ _SHOWN = 4
 
 
 def claim(out: Path, recipe: Recipe, data: Mapping[str, Any], fabric: Fabric) -> None:
-    """Keep the settings of a training in its folder, or compare them with those that are there.
+    """Keep the settings of a training in its folder, or compare them with those of a training that is there.
 
-    Called by all processes. A folder of a training before settings were kept is taken as it is.
+    Called by all processes. Settings that no training state came of, say since the first weights did not
+    fit, are replaced. A folder of a training before settings were kept is taken as it is.
 
     Args:
         out: folder of the training.
@@ -52,14 +53,17 @@ def claim(out: Path, recipe: Recipe, data: Mapping[str, Any], fabric: Fabric) ->
     wanted = _flat(recipe.model_dump(mode="json")) | _flat({"data": dict(data)})
     wanted = {key: value for key, value in wanted.items() if not _is_free(key)}
     # A setting that the file does not know is new since then, and was as by default.
-    changed = _flat(recipe.model_dump(mode="json", exclude_defaults=True))
+    changed = set(_flat(recipe.model_dump(mode="json", exclude_defaults=True)))
     # Each process reads for itself, so that a fault stops them all; the file is whole whenever it is there.
-    known = _read(path)
+    # No training state is written before all of them are through here.
+    known = _read(path) if _begun(out) else None
     if known is None:
         if fabric.is_global_zero:
             write_json(path, wanted)
         return
     other = [key for key in sorted(known) if not _is_free(key) and known[key] != wanted.get(key)]
+    # First weights that the file does not know were none; other data that it does not know, it did not keep.
+    changed |= {"data.init"} if wanted.get("data.init") is not None else set()
     other += [key for key in sorted(wanted) if key not in known and key in changed]
     if other:
         more = f" and {len(other) - _SHOWN} more" if len(other) > _SHOWN else ""
@@ -77,6 +81,11 @@ def digest(texts: Iterable[str]) -> str:
     for text in texts:
         total.update(text.encode("utf-8", "surrogateescape") + b"\0")
     return total.hexdigest()[:16]
+
+
+def _begun(out: Path) -> bool:
+    """Whether a training in ``out``, or in a folder of it, has come as far as a state or a model."""
+    return (out / "model.safetensors").exists() or any(out.rglob("training_state.pt"))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

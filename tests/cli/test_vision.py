@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -108,6 +109,24 @@ def test_upcycle_tells_what_it_costs(pictures):
     words = (pictures / "recipe.yaml", "--data", pictures / "data", "-o", pictures / "tuned")
     assert brainage("vision", "train", *words).exit_code == 0
     assert str(pictures).encode() not in (pictures / "tuned" / "model.safetensors").read_bytes()
+
+
+def test_training_begins_from_another_and_a_file_that_does_not_fit_leaves_the_folder_free(pictures):
+    wider = {**RECIPE, "model": {**RECIPE["model"], "dim": 32}}
+    for name, settings in (("first", RECIPE), ("wide", wider)):
+        (pictures / f"{name}.yaml").write_text(yaml.safe_dump(settings))
+        words = (pictures / f"{name}.yaml", "--data", pictures / "data", "-o", pictures / name)
+        assert brainage("vision", "train", *words).exit_code == 0
+    begin = ("vision", "train", pictures / "first.yaml", "--data", pictures / "data", "-o", pictures / "more")
+    outcome = brainage(*begin, "--init", pictures / "wide" / "model.safetensors")
+    assert outcome.exit_code == 2
+    assert "dim = 16: must be 32, as in model.safetensors" in " ".join(outcome.output.split())
+    outcome = brainage(*begin, "--init", pictures / "first" / "model.safetensors")
+    assert outcome.exit_code == 0, outcome.output
+    kept = json.loads((pictures / "more" / "settings.json").read_text())
+    with (pictures / "first" / "model.safetensors").open("rb") as file:
+        assert kept["data.init"] == hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    assert brainage(*begin).exit_code == 1
 
 
 def test_missing_class_is_one_sentence(pictures):

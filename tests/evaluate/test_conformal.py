@@ -90,7 +90,27 @@ def test_a_model_without_error_has_intervals_without_width():
     assert fit_intervals(np.arange(20.0), np.zeros(20), 0.9).half_width(5.0) == 0
 
 
-def test_refuses_a_level_that_is_no_share_and_unequal_vectors():
+def test_where_most_do_not_err_the_intervals_still_hold_those_who_do():
+    # Three of twenty err: to hold nine in ten, the two smaller errors must be inside.
+    residual = np.zeros(20)
+    residual[[3, 9, 15]] = 5, 20, 30
+    assert 20 <= fit_intervals(np.full(20, 40.0), residual, 0.9).half_width(40.0) < np.inf
+
+
+def test_no_subject_has_a_part_in_the_scale_that_it_is_divided_by():
+    rng = np.random.default_rng(4)
+    predicted, residual = heteroscedastic(rng, 9)
+    quantiles = []
+    for error in (1e3, 2e3):
+        # Of nine subjects the largest quotient is the quantile: this one's.
+        residual[5] = error
+        quantiles.append(fit_intervals(predicted, residual, 0.9).quantile)
+    assert quantiles[1] == pytest.approx(2 * quantiles[0])
+
+
+def test_refuses_a_level_that_is_no_share_unequal_vectors_and_what_is_not_finite():
+    with pytest.raises(ValueError, match="finite"):
+        fit_intervals(np.ones(20), np.r_[np.ones(19), np.nan], 0.9)
     with pytest.raises(ValueError, match="between 0 and 1"):
         fit_intervals(np.ones(20), np.ones(20), 90)
     with pytest.raises(ValueError, match="equal vectors"):

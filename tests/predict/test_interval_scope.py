@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from brainage.config import CardRecipe, OtherScannersRecipe
-from brainage.predict.interval_scope import UNKNOWN, interval_scope
+from brainage.predict.interval_scope import interval_scope, unknown_scope
 
 
 def card(**changed: float) -> CardRecipe:
@@ -26,7 +26,7 @@ def test_the_direction_of_the_bias_and_single_things() -> None:
 
 
 def test_what_was_not_measured_is_said() -> None:
-    assert interval_scope(CardRecipe(scanner="one 1.5 T")) == UNKNOWN
+    assert interval_scope(CardRecipe(scanner="one 1.5 T")) == unknown_scope()
 
 
 def test_an_age_without_an_interval_says_so() -> None:
