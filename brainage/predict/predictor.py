@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import torch
 
-from brainage.evaluate.conformal import conformal_quantile, fit_intervals
+from brainage.evaluate.conformal import AgeIntervals, conformal_quantile, fit_intervals
 from brainage.models.brain_age import scan_distance, token_distances
 from brainage.models.weights import TrainedModel
 from brainage.nn import RoutingRecord
@@ -100,8 +102,15 @@ def interval_half_width(trained: TrainedModel, age: float, level: float = LEVEL)
     ages_C = trained.reference_ages_C
     if ages_C is None or len(ages_C) != len(residuals_C):
         return conformal_quantile(np.abs(residuals_C), level)
-    intervals = fit_intervals(ages_C.double().numpy() + residuals_C, residuals_C, level)
+    intervals = _intervals(trained, level)
     return None if intervals is None else float(intervals.half_width(age))
+
+
+@lru_cache(maxsize=2)  # seconds for thousands of calibration subjects, and the same for every scan
+def _intervals(trained: TrainedModel, level: float) -> AgeIntervals | None:
+    residuals_C = trained.residuals_C.double().numpy()
+    ages_C = cast(torch.Tensor, trained.reference_ages_C).double().numpy()
+    return fit_intervals(ages_C + residuals_C, residuals_C, level)
 
 
 def _alignment(record: RoutingRecord) -> np.ndarray:
