@@ -63,7 +63,12 @@ def main() -> None:
     }
     chosen = widths[f"adaptive, bandwidth {shipped:g} y"]
     result: dict[str, Any] = {
-        "source": {"cv": options.cv.name, "subjects": len(table), "folds": len(set(fold.tolist()))},
+        "source": {
+            "cv": options.cv.name,
+            "subjects": len(table),
+            "folds": len(set(fold.tolist())),
+            "divisions": DIVISIONS,
+        },
         "shipped": f"adaptive, bandwidth {shipped:g} y",
         "coverage_90": rows,
         "divisions": {

@@ -39,7 +39,8 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 def coverage(result: dict[str, Any]) -> str:
     one, shipped = (result["coverage_90"][name] for name in ("one width", result["shipped"]))
     divided = result["divisions"][result["shipped"]]
-    header = ["", "scans", "one width for all", "width, y", "adaptive (shipped)", "width, y", "25 divisions"]
+    header = ["", "scans", "one width for all", "width, y", "adaptive (shipped)", "width, y"]
+    header.append(f"{result['source']['divisions']} divisions")
     rows = [
         [
             group,

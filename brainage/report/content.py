@@ -166,6 +166,7 @@ def collect_cohort(
         predicted = _number(text["predicted_age"])
         reference_age = predicted if age is None else age
         facts, problems = _facts(prefix)
+        interval = _interval(text)
         scans.append(
             ScanEntry(
                 participant_id=who,
@@ -174,11 +175,11 @@ def collect_cohort(
                 status=text["status"],
                 message=text.get("message", ""),
                 predicted_age=predicted,
-                interval=_interval(text),
+                interval=interval,
                 age=age,
                 quality=_quality(text),
                 level=_number(text.get("interval_level")),
-                scope=text.get("interval_scope") or unknown_scope(_interval(text) is not None),
+                scope=text.get("interval_scope") or unknown_scope(interval is not None),
                 mosaic=mosaic,
                 regions=tuple(region_rows(regions, facts, reference_age)) if regions else (),
                 path=Path(text.get("path", "")),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from torch import Tensor
 
 from brainage.errors import CheckpointError
+from brainage.files import sha256_of
 from brainage.models.image_encoder import ImageEncoder
 from brainage.models.initial_weights import load_encoder
 from brainage.train.log import logger
@@ -45,8 +45,7 @@ def origin(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return sha256_of(path)[:16]
     except OSError as error:
         found = "no such file" if isinstance(error, FileNotFoundError) else f"{error.strerror}".lower()
         remedy = "correct init; a training that began from it goes on with the same file alone"

@@ -52,8 +52,9 @@ def claim(out: Path, recipe: Recipe, data: Mapping[str, Any], fabric: Fabric) ->
     path = out / SETTINGS
     wanted = _flat(recipe.model_dump(mode="json")) | _flat({"data": dict(data)})
     wanted = {key: value for key, value in wanted.items() if not _is_free(key)}
-    # A setting that the file does not know is new since then, and was as by default.
-    changed = set(_flat(recipe.model_dump(mode="json", exclude_defaults=True)))
+    # What the file does not know is new since then: a setting was as by default, and of data there was none.
+    changed = _flat(recipe.model_dump(mode="json", exclude_defaults=True))
+    changed |= _flat({"data": {name: value for name, value in data.items() if value is not None}})
     # Each process reads for itself, so that a fault stops them all; the file is whole whenever it is there.
     # No training state is written before all of them are through here.
     known = _read(path) if _begun(out) else None
@@ -62,8 +63,6 @@ def claim(out: Path, recipe: Recipe, data: Mapping[str, Any], fabric: Fabric) ->
             write_json(path, wanted)
         return
     other = [key for key in sorted(known) if not _is_free(key) and known[key] != wanted.get(key)]
-    # First weights that the file does not know were none; other data that it does not know, it did not keep.
-    changed |= {"data.init"} if wanted.get("data.init") is not None else set()
     other += [key for key in sorted(wanted) if key not in known and key in changed]
     if other:
         more = f" and {len(other) - _SHOWN} more" if len(other) > _SHOWN else ""
